@@ -1,0 +1,1 @@
+"""What a recorded schedule leaves behind: events, text, tokens, lock logs."""

@@ -1,0 +1,159 @@
+"""What a recorded schedule consists of, as plain data.
+
+The recorder fills these while a schedule is replayed; the text story, the pictures and the lock log
+are made from them alone. Nothing here differs between two recordings of the same schedule.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Site(msgspec.Struct, frozen=True):
+    """A place in the source.
+
+    Attributes:
+        module: Dotted name of the module.
+        qualname: Qualified name of the function.
+        ordinal: Which operation of that function it is, from 0; independent of line numbers.
+        file: Relative to the working directory where it lies inside it, else the end of its path.
+        line: Line number, from 1; the same on the same minor version of Python.
+    """
+
+    module: str
+    qualname: str
+    ordinal: int
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        """Show what an editor can jump to."""
+        return f"{self.file}:{self.line}"
+
+
+class ObjectInfo(msgspec.Struct, frozen=True):
+    """What is known of a primitive beyond its name.
+
+    Attributes:
+        type: Name of its type, ``Mutex`` for instance.
+        lock_class: Name of its lock class; empty where it has none.
+        flags: Flags of its class, the names that ``flag_names`` gives.
+        address: Its number in the order of creation, from 1; 0 where it has none.
+        mutex: Of a condition: the name of its mutex.
+    """
+
+    type: str
+    lock_class: str = ""
+    flags: tuple[str, ...] = ()
+    address: int = 0
+    mutex: str = ""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step: one operation of one thread.
+
+    Attributes:
+        step: Number of the step, from 1.
+        thread: Index of the thread; the caller is 0.
+        name: Name of the thread.
+        kind: Kind of the operation, ``acquire`` for instance.
+        obj: Name of the object; of a spawn, a join or an interrupt the other thread's name.
+        outcome: What the operation returned, as text; empty where nothing is worth saying.
+        site: Where the operation stands.
+        held: Locks held when the operation took effect, before that effect, in the order of
+            acquisition.
+        enabled: Names of the threads whose next operation could run at this step.
+        published: Number of the last step taken when the thread announced this operation: while
+            ``published < s < step`` it was pending at step ``s``.
+        waited: The thread was blocked at it.
+        preemption: The switch to this step was a preemption.
+        clock: Virtual time in seconds.
+        note: Remarks made since the last step of this thread.
+        order: Nesting order given with an acquisition.
+        releases: Of a wait: the lock that it gives up while it sleeps.
+    """
+
+    step: int
+    thread: int
+    name: str
+    kind: str
+    obj: str
+    outcome: str = ""
+    site: Site | None = None
+    held: tuple[str, ...] = ()
+    enabled: tuple[str, ...] = ()
+    published: int = 0
+    waited: bool = False
+    preemption: bool = False
+    clock: float = 0.0
+    note: tuple[str, ...] = ()
+    order: int = 0
+    releases: str = ""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """One edge of a wait-for cycle.
+
+    Attributes:
+        thread: Who waits.
+        wants: For what: the name of the object.
+        kind: By which operation.
+        holder: Name of the thread that is waited for.
+        site: Where the thread waits.
+        held_since: Where the holder took what is wanted.
+    """
+
+    thread: str
+    wants: str
+    kind: str
+    holder: str
+    site: Site | None = None
+    held_since: Site | None = None
+
+
+class ThreadState(msgspec.Struct, frozen=True):
+    """Where a thread stood when the schedule ended.
+
+    Attributes:
+        name: Name of the thread.
+        state: ``running``, ``blocked`` or ``ended``.
+        kind: Operation that it was about to do; empty where it has ended.
+        obj: Object of that operation.
+        site: Where it stood.
+        held: Locks that it held.
+        thread: Its index.
+        published: Number of the last step taken when it announced that operation.
+    """
+
+    name: str
+    state: str
+    kind: str = ""
+    obj: str = ""
+    site: Site | None = None
+    held: tuple[str, ...] = ()
+    thread: int = 0
+    published: int = 0
+
+
+class Story(msgspec.Struct, frozen=True):
+    """A failing schedule in full.
+
+    Attributes:
+        kind: Kind of the failure; empty where the schedule did not fail.
+        message: Its message.
+        exception_text: Traceback of the exception, where there was one.
+        cycle: The wait-for cycle of a deadlock.
+        steps: All steps.
+        final: Where each thread stood at the end, by index.
+        lock_findings: Broken lock rules as text, one each.
+        objects: What is known of each object that the steps name.
+    """
+
+    kind: str = ""
+    message: str = ""
+    exception_text: str = ""
+    cycle: tuple[Wait, ...] = ()
+    steps: tuple[Step, ...] = ()
+    final: tuple[ThreadState, ...] = ()
+    lock_findings: tuple[str, ...] = ()
+    objects: dict[str, ObjectInfo] = {}
