@@ -37,14 +37,14 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     Attributes:
         type: Name of its type, ``Mutex`` for instance.
         lock_class: Name of its lock class; empty where it has none.
-        flags: Flags of its class, the names that ``flag_names`` gives.
+        flags: ``LockFlags`` of its class, as a number.
         address: Its number in the order of creation, from 1; 0 where it has none.
         mutex: Of a condition: the name of its mutex.
     """
 
     type: str
     lock_class: str = ""
-    flags: tuple[str, ...] = ()
+    flags: int = 0
     address: int = 0
     mutex: str = ""
 
@@ -62,13 +62,13 @@ class Step(msgspec.Struct, frozen=True):
         site: Where the operation stands.
         held: Locks held when the operation took effect, before that effect, in the order of
             acquisition.
-        enabled: Names of the threads whose next operation could run at this step.
-        published: Number of the last step taken when the thread announced this operation: while
-            ``published < s < step`` it was pending at step ``s``.
+        enabled: Indexes of the threads whose next operation could run at this step, ascending.
+        published: Number of the first step at which this operation was pending; ``step`` where it
+            was announced after the step before.
         waited: The thread was blocked at it.
         preemption: The switch to this step was a preemption.
         clock: Virtual time in seconds.
-        note: Remarks made since the last step of this thread.
+        note: Remarks made by the code that belongs to this step.
         order: Nesting order given with an acquisition.
         releases: Of a wait: the lock that it gives up while it sleeps.
     """
@@ -81,7 +81,7 @@ class Step(msgspec.Struct, frozen=True):
     outcome: str = ""
     site: Site | None = None
     held: tuple[str, ...] = ()
-    enabled: tuple[str, ...] = ()
+    enabled: tuple[int, ...] = ()
     published: int = 0
     waited: bool = False
     preemption: bool = False
@@ -122,7 +122,7 @@ class ThreadState(msgspec.Struct, frozen=True):
         site: Where it stood.
         held: Locks that it held.
         thread: Its index.
-        published: Number of the last step taken when it announced that operation.
+        published: Number of the first step at which that operation was pending.
     """
 
     name: str
