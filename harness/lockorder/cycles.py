@@ -4,7 +4,7 @@ A graph maps each class to its successors, and each successor to a mask of the *
 Reference: the strong cycles of Linux lockdep 5.10. An edge's kind tells whether the outer lock was
 held shared, and whether the inner one was wanted shared. A thread that wants a lock shared does not
 wait for one that holds it shared, so a walk that arrives by the one and leaves by the other is no
-chain of waits. Two edges suffice to see it: a cycle is a deadlock if no lock on it joins such a pair.
+chain of waits; a cycle is a deadlock if no lock on it joins such a pair.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ def kind_of(outer_mode: str, inner_mode: str) -> int:
     """Encode the two modes of an edge."""
     holds = HOLDS_SHARED if outer_mode == "shared" else 0
     return holds | (WANTS_SHARED if inner_mode == "shared" else 0)
+
+
+def kinds_of(mask: int) -> list[int]:
+    """List the kinds of a mask, those that conflict with most first."""
+    return [kind for kind in _KINDS if mask >> kind & 1]
 
 
 def shortest_cycle(graph: Graph, outer: str, inner: str, kind: int) -> list[Step] | None:
@@ -90,8 +95,8 @@ def _steps_from(graph: Graph, node: str, wanted_shared: bool) -> list[tuple[str,
     """List (successor, best kind) in order of name, where the arriving request really waits."""
     steps = []
     for successor, mask in sorted(graph.get(node, {}).items()):
-        for kind in _KINDS:
-            if mask >> kind & 1 and not (wanted_shared and kind & HOLDS_SHARED):
+        for kind in kinds_of(mask):
+            if not (wanted_shared and kind & HOLDS_SHARED):
                 # The first kind that fits dominates: exclusive requests can go on in every way.
                 steps.append((successor, kind))
                 break

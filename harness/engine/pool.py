@@ -1,0 +1,367 @@
+"""OS threads for the threads of the program: batons, reuse, scheduling class, and the watchdog.
+
+A baton is two callables. On Linux it is one ``os.eventfd`` per thread: as fast as a lock, and the
+only one that stays fast on a free-threaded build. Elsewhere it is a ``_thread.lock`` that is held
+while its thread is parked. Both count one wake-up that came before the park.
+
+``settle`` puts the process on one core and its threads into SCHED_BATCH for the length of an
+exploration: with wake-up preemption off a hand-off is one context switch instead of three.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import contextvars
+import ctypes
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from harness.engine.core import CORE, OUTSIDE, PACKAGE, Core, Finding, Thread
+from harness.errors import InternalError, ScheduleAborted, UsageError
+
+_ONE: Final = (1).to_bytes(8, sys.byteorder)
+_HAS_EVENTFD: Final = hasattr(os, "eventfd")
+
+
+class Baton:
+    """One thread's right to run: ``wake`` gives it, ``park`` waits for it."""
+
+    __slots__ = ("_fd", "_lock", "park", "wake")
+
+    park: Callable[[], object]
+    wake: Callable[[], object]
+
+    def __init__(self, *, eventfd: bool = _HAS_EVENTFD) -> None:
+        """Args: eventfd: False takes the portable lock even where there is an eventfd."""
+        self._fd = -1
+        if eventfd:
+            self._fd = os.eventfd(0, os.EFD_CLOEXEC)
+            self.wake = partial(os.write, self._fd, _ONE)
+            self.park = partial(os.read, self._fd, 8)
+        else:
+            self._lock = _thread.allocate_lock()
+            self._lock.acquire()
+            self.wake = self._lock.release
+            self.park = self._lock.acquire
+
+    def close(self) -> None:
+        """Give the descriptor back; nobody may be parked on it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Worker:
+    """An OS thread that runs one thread of a schedule after another."""
+
+    __slots__ = ("baton", "gone", "ident", "thread")
+
+    def __init__(self, pool: Pool) -> None:
+        """Start the OS thread; it parks at once."""
+        self.baton = Baton()
+        self.thread: Thread | None = None
+        self.gone = _thread.allocate_lock()
+        self.gone.acquire()
+        self.ident = 0
+        self.ident = _thread.start_new_thread(self._main, (pool,))
+
+    def _main(self, pool: Pool) -> None:
+        self.ident = _thread.get_ident()
+        try:
+            while True:
+                self.baton.park()
+                thread = self.thread
+                if thread is None:
+                    return
+                if not pool.perform(self, thread):
+                    return
+        finally:
+            self.gone.release()
+
+
+class Pool:
+    """The workers of one exploration, reused from schedule to schedule.
+
+    Attributes:
+        hung: The thread that the watchdog gave up, with all stacks as text; None usually.
+    """
+
+    def __init__(self) -> None:
+        """No worker yet; they are made when first needed."""
+        self._idle: list[Worker] = []
+        self._busy: list[Worker] = []
+        self.baton = Baton()
+        self.hung: tuple[str, str] | None = None
+
+    def begin(self, zero: Thread) -> None:
+        """Give the calling thread its baton as thread 0."""
+        zero.wake = self.baton.wake
+        zero.park = self.baton.park
+        zero.ident = _thread.get_ident()
+        zero.started = True
+
+    def assign(self, thread: Thread) -> None:
+        """Give ``thread`` an OS thread; it runs when first woken."""
+        worker = self._idle.pop() if self._idle else Worker(self)
+        self._busy.append(worker)
+        worker.thread = thread
+        thread.wake = worker.baton.wake
+        thread.park = worker.baton.park
+        # Set by the OS thread itself before it first parks, but maybe not yet.
+        thread.ident = worker.ident
+
+    def reclaim(self, thread: Thread) -> None:
+        """Take back the OS thread of a thread that never ran."""
+        for worker in self._busy:
+            if worker.thread is thread:
+                worker.thread = None
+                self._busy.remove(worker)
+                self._idle.append(worker)
+                return
+
+    def perform(self, worker: Worker, thread: Thread) -> bool:
+        """Run ``thread`` to its end on ``worker``'s OS thread, which holds the baton.
+
+        Returns:
+            False if this OS thread was abandoned and must touch nothing any more.
+        """
+        core = CORE
+        thread.ident = worker.ident
+        to: Thread | None = None
+        try:
+            assert thread.fn is not None
+            thread.result = contextvars.Context().run(thread.fn, *thread.args)
+        except ScheduleAborted:
+            pass
+        except BaseException as error:  # noqa: BLE001 - any error of the program is a finding
+            if not _abandoned(self, worker):
+                self.raised(thread, error)
+        if _abandoned(self, worker):
+            return False
+        if not core.aborting:
+            with contextlib.suppress(ScheduleAborted):
+                to = core.depart(thread)
+        thread.done = True
+        worker.thread = None
+        self._busy.remove(worker)
+        self._idle.append(worker)
+        if to is None:
+            to = core.next_to_unwind()
+        core.cur = to
+        core.switches += 1
+        to.wake()
+        return True
+
+    def raised(self, thread: Thread, error: BaseException) -> None:
+        """An exception left ``thread``: a finding, or a misuse of the harness that the caller gets."""
+        if isinstance(error, (UsageError, InternalError)):
+            with contextlib.suppress(ScheduleAborted):
+                CORE.end("error", error)
+            return
+        kind = "assertion" if isinstance(error, AssertionError) else "exception"
+        name = type(error).__name__
+        text = str(error)
+        message = f"{name}: {text}" if text else name
+        frame = _raised_at(error)
+        CORE.record(Finding(kind, message, thread, rule=name, frames=[frame], error=error))
+
+    def abandon(self, thread: Thread, stacks: str) -> None:
+        """Give up the OS thread that runs ``thread`` (called by the watchdog, without the baton).
+
+        The thread gets ``ScheduleAborted`` at its next bytecode; until then the engine looks at
+        who is calling (``_GuardedCore``), so that a thread that comes back late changes nothing.
+        """
+        for worker in list(self._busy):
+            if worker.thread is thread:
+                self._busy.remove(worker)
+        self.hung = (thread.name, stacks)
+        thread.done = True
+        CORE.__class__ = _GuardedCore
+        CORE.cut = "hang"
+        CORE.unwind()
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident), ctypes.py_object(ScheduleAborted)
+        )
+        to = CORE.next_to_unwind()
+        CORE.cur = to
+        to.wake()
+
+    def close(self) -> None:
+        """End all workers and wait for them; abandoned ones are left behind."""
+        for worker in self._idle:
+            worker.baton.wake()
+        for worker in self._idle:
+            worker.gone.acquire()
+            worker.baton.close()
+        self._idle.clear()
+        self.baton.close()
+
+    @property
+    def size(self) -> int:
+        """How many OS threads the pool owns."""
+        return len(self._idle) + len(self._busy)
+
+
+def _raised_at(error: BaseException) -> tuple[Any, int]:
+    """The innermost program frame that ``error`` passed."""
+    found: tuple[Any, int] = (None, 0)
+    tb = error.__traceback__
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        if not code.co_filename.startswith(PACKAGE):
+            found = (code, tb.tb_lasti)
+        tb = tb.tb_next
+    return found
+
+
+def _abandoned(pool: Pool, worker: Worker) -> bool:
+    return pool.hung is not None and worker not in pool._busy  # noqa: SLF001 - same module
+
+
+class _GuardedCore(Core):
+    """The engine after a thread was abandoned: every access to ``cur`` checks who asks.
+
+    An abandoned OS thread may come back at any time and use a primitive; without this it would act
+    as the thread that holds the baton. Costs every operation a call, from the first hang on.
+    """
+
+    __slots__ = ()
+
+    @property
+    def cur(self) -> Thread:
+        """The thread that holds the baton, if that is the caller."""
+        thread = _CUR.__get__(self)
+        if thread is not OUTSIDE and thread.ident != _thread.get_ident() and not _watching():
+            raise ScheduleAborted
+        return thread  # type: ignore[no-any-return] # a slot descriptor is untyped
+
+    @cur.setter
+    def cur(self, thread: Thread) -> None:
+        _CUR.__set__(self, thread)
+
+
+_CUR: Final[Any] = Core.__dict__["cur"]
+_WATCHDOGS: Final[list[int]] = []
+
+
+def _watching() -> bool:
+    return _thread.get_ident() in _WATCHDOGS
+
+
+@contextlib.contextmanager
+def settled(core_number: int | None = None) -> Iterator[str | None]:
+    """Run the block on one core under SCHED_BATCH, where the system allows it; undone afterwards.
+
+    Args:
+        core_number: Counted among the cores this process may use, modulo their number; None
+            takes the pytest-xdist worker's number or else the process id.
+
+    Yields:
+        None, or why the system refused (the engine runs on without).
+    """
+    affinity: set[int] | None = None
+    policy: tuple[int, Any] | None = None
+    refused: str | None = None
+    try:
+        affinity = os.sched_getaffinity(0)
+        policy = (os.sched_getscheduler(0), os.sched_getparam(0))
+        cores = sorted(affinity)
+        number = _default_core() if core_number is None else core_number
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except (AttributeError, OSError) as error:
+        refused = str(error)
+    try:
+        yield refused
+    finally:
+        with contextlib.suppress(AttributeError, OSError):
+            if policy is not None:
+                os.sched_setscheduler(0, policy[0], policy[1])
+            if affinity is not None:
+                os.sched_setaffinity(0, affinity)
+
+
+def _default_core() -> int:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return int(worker[2:]) if worker[2:].isdigit() else os.getpid()
+
+
+class Watchdog:
+    """Looks from outside whether the baton moves; reports a thread that blocks in something else.
+
+    It takes part in nothing: it reads two numbers every so often, so it costs the schedule nothing.
+    Wall time decides only *that* something hangs, which is never a verdict on the program.
+    """
+
+    def __init__(self, pool: Pool, seconds: float) -> None:
+        """Args: seconds: Wall time without a step after which the running thread counts as hung."""
+        if not seconds > 0:
+            raise UsageError(f"hang_seconds must be more than 0, got {seconds!r}")
+        self._pool = pool
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self._schedule = 0
+        self._thread = threading.Thread(target=self._watch, name="lockloom-watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        """Start looking."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Stop looking."""
+        self._stop.set()
+        self._thread.join()
+
+    def schedule(self, number: int) -> None:
+        """A schedule begins (its number) or none runs (0)."""
+        self._schedule = number
+
+    def _watch(self) -> None:
+        _WATCHDOGS.append(_thread.get_ident())
+        period = self._seconds / 4
+        last: tuple[int, int, int] | None = None
+        still = 0
+        while not self._stop.wait(period):
+            now = (self._schedule, CORE.steps, CORE.unwind_operations)
+            if now[0] == 0 or now != last or sys.gettrace() is not None:
+                last, still = now, 0
+                continue
+            still += 1
+            if still >= 4:  # noqa: PLR2004 - four quiet periods make up the time allowed
+                self._report()
+                last, still = None, 0
+
+    def _report(self) -> None:
+        thread = CORE.cur
+        if thread is OUTSIDE:
+            return
+        stacks = self._stacks()
+        if thread.index == 0:
+            sys.stderr.write(
+                f"lockloom: thread {thread.name!r} (the caller's own) has taken no step for "
+                f"{self._seconds:g} s; it blocks in something the harness does not control\n{stacks}\n"
+            )
+            sys.stderr.flush()
+            return
+        self._pool.abandon(thread, stacks)
+
+    def _stacks(self) -> str:
+        """Every thread of the schedule with its stack, the running one first."""
+        frames = sys._current_frames()  # noqa: SLF001 - the only way to other threads' stacks
+        lines: list[str] = []
+        running = CORE.cur
+        ordered = [running, *(t for t in CORE.threads if t is not running and not t.done)]
+        for thread in ordered:
+            state = "runs" if thread is running else f"waits ({thread.kind})"
+            lines.append(f"thread {thread.index} {thread.name!r} {state}:")
+            frame = frames.get(thread.ident)
+            if frame is not None:
+                lines += [line.rstrip() for line in traceback.format_stack(frame)]
+        return "\n".join(lines)

@@ -1,0 +1,17 @@
+"""Strategies: who takes the next step. Importing this package registers all of them."""
+
+from harness.strategies import dfs, pct, portfolio, random_walk, round_robin
+from harness.strategies.base import Options, Strategy, names, register, strategy_named
+
+__all__ = [
+    "Options",
+    "Strategy",
+    "dfs",
+    "names",
+    "pct",
+    "portfolio",
+    "random_walk",
+    "register",
+    "round_robin",
+    "strategy_named",
+]

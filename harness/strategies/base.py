@@ -1,0 +1,151 @@
+"""What a strategy is, and where it registers.
+
+A strategy is a pure function of ``(seed, schedule)`` and of the program: nothing that an earlier
+schedule did may reach a later one, except through ``pilot`` (which is itself such a function) or,
+for a search that enumerates, through the search's own stack. So a schedule can be run again anywhere,
+by its number alone.
+
+A new strategy is one file with one ``@register``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.engine.core import Choose, Core, Thread
+
+_REGISTRY: Final[dict[str, type[Strategy]]] = {}
+
+
+class Options:
+    """What the caller of ``explore`` may set.
+
+    Attributes:
+        seed: Not negative; the only source of randomness.
+        depth: Ordering constraints that ``pct`` aims at, from 1.
+        preemptions: Bound of ``dfs``; None explores all.
+        length: Decisions of the pilot schedule: how many times more than one thread was enabled.
+        threads: Threads of the pilot schedule.
+    """
+
+    __slots__ = ("depth", "length", "preemptions", "seed", "threads")
+
+    def __init__(self, seed: int = 0, depth: int = 3, preemptions: int | None = None) -> None:
+        """Check what a caller may get wrong.
+
+        Raises:
+            UsageError: A value out of its range.
+        """
+        if seed < 0:
+            raise UsageError(f"seed must be 0 or more, got {seed}")
+        if depth < 1:
+            raise UsageError(f"depth must be at least 1 (it counts ordering constraints), got {depth}")
+        if preemptions is not None and preemptions < 0:
+            raise UsageError(f"preemptions must be 0 or more, or None for no bound, got {preemptions}")
+        self.seed = seed
+        self.depth = depth
+        self.preemptions = preemptions
+        self.length = 0
+        self.threads = 1
+
+    def stream(self, name: str, schedule: int) -> int:
+        """A seed for the random generator of one schedule of one strategy.
+
+        Unequal arguments give unequal numbers, without anybody's ``hash()``.
+        """
+        return (int.from_bytes(name.encode(), "little") << 128) | (self.seed << 64) | schedule
+
+
+class Strategy:
+    """Decides which thread takes the next step.
+
+    Attributes:
+        name: How callers ask for it.
+        fair: Every enabled thread runs eventually, so a run that hits the step bound is a livelock.
+        needs_pilot: Wants ``Options.length`` and ``Options.threads`` measured first.
+        sequential: Schedule n is only reached through 1 to n-1; cannot be split over processes.
+        bounded: Takes ``preemptions``.
+    """
+
+    name: ClassVar[str]
+    fair: ClassVar[bool] = True
+    needs_pilot: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
+
+    def __init__(self, options: Options) -> None:
+        """Keep ``options``; they do not change afterwards."""
+        self.options = options
+
+    def begin(self, core: Core, schedule: int) -> Choose:
+        """Return the ``choose`` of one schedule.
+
+        ``choose`` is called once for each step with the operation of every enabled thread
+        published. It counts the step, calls ``core.over()`` beyond the bound, appends the index of
+        its choice to ``core.choices`` where more than one thread is enabled, and returns it.
+        """
+        raise NotImplementedError
+
+    def fair_in(self, schedule: int) -> bool:
+        """Whether schedule number ``schedule`` is fair; a portfolio mixes both."""
+        return self.fair
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every schedule (within the bound) has been run."""
+        return False
+
+
+def register(strategy: type[Strategy]) -> type[Strategy]:
+    """Make ``strategy`` known by its name."""
+    if strategy.name in _REGISTRY:
+        raise UsageError(f"a strategy named {strategy.name!r} is registered already")
+    _REGISTRY[strategy.name] = strategy
+    return strategy
+
+
+def strategy_named(name: str) -> type[Strategy]:
+    """Look a strategy up.
+
+    Raises:
+        UsageError: There is none of that name; the message lists those there are.
+    """
+    try:
+        return _REGISTRY[name]
+    except KeyError:
+        raise UsageError(f"unknown strategy {name!r}; known: {', '.join(names())}") from None
+
+
+def names() -> list[str]:
+    """Names of all strategies, sorted."""
+    return sorted(_REGISTRY)
+
+
+def deciding(core: Core, pick: Callable[[list[Thread]], Thread]) -> Choose:
+    """A ``choose`` around ``pick``, for strategies whose speed is not critical.
+
+    ``pick`` is called only where there is something to decide, with the enabled threads in the
+    order of their creation.
+    """
+    run = core.run
+    record = core.choices.append
+
+    def choose() -> Thread:
+        core.steps = steps = core.steps + 1
+        if steps > core.limit:
+            core.over()
+        if len(run) == 1:
+            return run[0]
+        thread = pick(sorted(run, key=_index))
+        record(thread.index)
+        return thread
+
+    return choose
+
+
+def _index(thread: Thread) -> int:
+    return thread.index

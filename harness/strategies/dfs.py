@@ -1,0 +1,93 @@
+"""``dfs``: every interleaving, one after the other; with ``preemptions`` every one within the bound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.strategies.base import Options, Strategy, deciding, register
+
+if TYPE_CHECKING:
+    from harness.engine.core import Choose, Core, Thread
+
+
+class _Decision:
+    """One place of the choice tree: who was enabled, which alternatives there are, which is taken."""
+
+    __slots__ = ("alternatives", "enabled", "taken")
+
+    def __init__(self, enabled: list[int], alternatives: list[int]) -> None:
+        self.enabled = enabled
+        self.alternatives = alternatives
+        self.taken = 0
+
+
+@register
+class DepthFirst(Strategy):
+    """Stateless depth-first search of the choice tree: the running thread first, then by index.
+
+    The schedules are exactly the interleavings of the program's operations: each once.
+    """
+
+    name = "dfs"
+    fair = False
+    sequential = True
+    bounded = True
+
+    def __init__(self, options: Options) -> None:
+        """Start at the root."""
+        super().__init__(options)
+        self._path: list[_Decision] = []
+        self._done = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the tree (within the bound) is done."""
+        return self._done
+
+    def begin(self, core: Core, schedule: int) -> Choose:
+        """See ``Strategy.begin``; follows the stored path, then takes first alternatives."""
+        path = self._path
+        bound = self.options.preemptions
+        depth = 0
+
+        def pick(enabled: list[Thread]) -> Thread:
+            nonlocal depth
+            if depth == len(path):
+                path.append(self._open(core, enabled, bound))
+            decision = path[depth]
+            depth += 1
+            index = decision.alternatives[decision.taken]
+            thread = core.threads[index] if index < len(core.threads) else core.cur
+            if decision.enabled != [other.index for other in enabled]:
+                self._diverged(core, decision, enabled)
+            return thread
+
+        return deciding(core, pick)
+
+    def _open(self, core: Core, enabled: list[Thread], bound: int | None) -> _Decision:
+        """A decision seen for the first time: its alternatives within the bound."""
+        cur = core.cur
+        order = sorted(enabled, key=lambda thread: (thread is not cur, thread.index))
+        if bound is not None and cur.enabled and core.preemptions >= bound:
+            order = [thread for thread in order if thread is cur or not core.costs(cur, thread)]
+        return _Decision([thread.index for thread in enabled], [thread.index for thread in order])
+
+    def _diverged(self, core: Core, decision: _Decision, enabled: list[Thread]) -> None:
+        """The same choices led somewhere else: the program is not deterministic."""
+        names = [core.threads[i].name for i in decision.enabled if i < len(core.threads)]
+        now = [thread.name for thread in enabled]
+        core.nondeterministic(
+            f"after the same choices, step {core.steps} had {', '.join(names) or 'no thread'} enabled "
+            f"before and has {', '.join(now)} now"
+        )
+
+    def backtrack(self) -> None:
+        """Move to the next unexplored alternative; called after every schedule."""
+        path = self._path
+        while path:
+            decision = path[-1]
+            decision.taken += 1
+            if decision.taken < len(decision.alternatives):
+                return
+            path.pop()
+        self._done = True

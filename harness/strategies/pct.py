@@ -1,0 +1,96 @@
+"""``pct``: random priorities and *d - 1* random change points.
+
+Reference: Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs",
+ASPLOS 2010, section 4: a bug of depth *d* in a program of *n* threads and *k* steps is hit with a
+probability of at least ``1 / (n * k**(d - 1))`` in every schedule.
+
+We depart from the paper in four ways. Steps with a single enabled thread are not counted, because
+nothing is decided there (as section 4.1 suggests). *k* comes from one pilot schedule of the same
+seed. Change points are at most half of *k*: beyond that nearly every step would be one, and the
+schedule would degenerate to a rotation. A thread that yields falls behind all others, or a spin loop
+would never end.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from harness.strategies.base import Options, Strategy, register
+
+if TYPE_CHECKING:
+    from harness.engine.core import Choose, Core, Thread
+
+
+@register
+class Pct(Strategy):
+    """Run the enabled thread of the highest priority; demote the running one at change points."""
+
+    name = "pct"
+    fair = False
+    needs_pilot = True
+
+    def __init__(self, options: Options) -> None:
+        """One generator for all schedules; each schedule seeds it anew."""
+        super().__init__(options)
+        self._random = random.Random()
+
+    def begin(self, core: Core, schedule: int) -> Choose:
+        """See ``Strategy.begin``."""
+        draw = self._random
+        draw.seed(self.options.stream(self.name, schedule))
+        length = max(self.options.length, 1)
+        changes = min(self.options.depth - 1, length // 2)
+        # Decision numbers, the next one last; a sentinel that never comes ends the list.
+        points = sorted(draw.sample(range(1, length + 1), changes), reverse=True)
+        points.insert(0, -1)
+        run = core.run
+        record = core.choices.append
+        decisions = 0
+        # New threads draw from the upper half, the demoted ones fall below all that came before.
+        lowest = 0
+        next_change = points.pop()
+
+        def choose() -> Thread:
+            nonlocal decisions, next_change
+            core.steps = steps = core.steps + 1
+            if steps > core.limit:
+                core.over()
+            if len(run) == 1:
+                return run[0]
+            decisions += 1
+            cur = core.cur
+            if decisions != next_change:
+                if not core.fresh and cur.enabled:
+                    record(cur.index)
+                    return cur
+            else:
+                next_change = points.pop()
+                demote(cur)
+            if cur.rested == steps - 1:
+                demote(cur)
+            core.fresh = False
+            thread = highest()
+            record(thread.index)
+            return thread
+
+        def demote(thread: Thread) -> None:
+            nonlocal lowest
+            lowest -= 1
+            thread.rank = lowest
+
+        def highest() -> Thread:
+            best = run[0]
+            top = best.rank
+            if top is None:
+                top = best.rank = draw.getrandbits(48)
+            for thread in run:
+                rank = thread.rank
+                if rank is None:
+                    rank = thread.rank = draw.getrandbits(48)
+                if rank > top:
+                    best = thread
+                    top = rank
+            return best
+
+        return choose

@@ -1,0 +1,53 @@
+"""``random``: a uniform draw among the enabled threads at every step."""
+
+from __future__ import annotations
+
+import random
+import struct
+from typing import TYPE_CHECKING
+
+from harness.strategies.base import Options, Strategy, register
+
+if TYPE_CHECKING:
+    from harness.engine.core import Choose, Core, Thread
+
+# Draws are 16 bits wide and made 128 at a time: one call of the generator for 128 decisions.
+_DRAWS = struct.Struct("<128H")
+
+
+@register
+class RandomWalk(Strategy):
+    """Each enabled thread is as likely as every other, at every step.
+
+    The draw is ``bits * n >> 16``, whose bias is below n / 65536.
+    """
+
+    name = "random"
+
+    def __init__(self, options: Options) -> None:
+        """One generator for all schedules; each schedule seeds it anew."""
+        super().__init__(options)
+        self._random = random.Random()
+
+    def begin(self, core: Core, schedule: int) -> Choose:
+        """See ``Strategy.begin``."""
+        self._random.seed(self.options.stream(self.name, schedule))
+        bits = self._random.randbytes
+        run = core.run
+        record = core.choices.append
+        draws: list[int] = []
+
+        def choose() -> Thread:
+            core.steps = steps = core.steps + 1
+            if steps > core.limit:
+                core.over()
+            n = len(run)
+            if n == 1:
+                return run[0]
+            if not draws:
+                draws.extend(_DRAWS.unpack(bits(256)))
+            thread = run[draws.pop() * n >> 16]
+            record(thread.index)
+            return thread
+
+        return choose

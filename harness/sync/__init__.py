@@ -1,0 +1,54 @@
+"""The primitives that a program under test is written with. Every operation is a schedule point."""
+
+from harness.engine.core import Thread
+from harness.sync.cells import Atomic, Shared
+from harness.sync.condition import Barrier, BrokenBarrierError, Condition, Event, Semaphore
+from harness.sync.guards import assert_held, assert_no_locks_held, excludes, guarded_by, requires
+from harness.sync.mutex import Lock, Mutex, SpinLock, acquire_all
+from harness.sync.rwlock import RwLock
+from harness.sync.threads import (
+    current_thread,
+    in_schedule,
+    invariant,
+    monotonic,
+    note,
+    parallel,
+    sleep,
+    sometimes,
+    spawn,
+    yield_now,
+)
+from harness.sync.waitqueue import WaitQueue, WaitResult
+
+__all__ = [
+    "Atomic",
+    "Barrier",
+    "BrokenBarrierError",
+    "Condition",
+    "Event",
+    "Lock",
+    "Mutex",
+    "RwLock",
+    "Semaphore",
+    "Shared",
+    "SpinLock",
+    "Thread",
+    "WaitQueue",
+    "WaitResult",
+    "acquire_all",
+    "assert_held",
+    "assert_no_locks_held",
+    "current_thread",
+    "excludes",
+    "guarded_by",
+    "in_schedule",
+    "invariant",
+    "monotonic",
+    "note",
+    "parallel",
+    "requires",
+    "sleep",
+    "sometimes",
+    "spawn",
+    "yield_now",
+]

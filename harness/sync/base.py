@@ -1,0 +1,63 @@
+"""What all primitives share: a name, a place in the order of creation, and those who want it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.engine.core import CORE, Thread
+
+
+class Primitive:
+    """Base of everything that an operation can be on.
+
+    Attributes:
+        name: As given; unnamed ones are numbered per schedule in the order of first use.
+        address: Order of creation, which stands for the address; larger is younger.
+        wanters: Parked threads whose pending operation is on this object.
+    """
+
+    __slots__ = ("address", "name", "wanters")
+
+    # Whether holding this lock forbids blocking.
+    spins = False
+    lock_class = None
+
+    def __init__(self, name: str | None) -> None:
+        """Nobody wants it yet."""
+        self.name = name
+        self.address = next(CORE.addresses)
+        self.wanters: list[Thread] = []
+
+    def blockers(self, waiter: Thread) -> Iterable[Thread]:
+        """Threads that must act before ``waiter`` can go on; nobody owns this object."""
+        return ()
+
+    def expire(self, thread: Thread) -> None:
+        """The wait of ``thread`` on this object ran out or was interrupted: it may go on."""
+        thread.excused = True
+        CORE.enable(thread)
+
+    def reset(self) -> None:
+        """Back to unowned, after a schedule that left it taken."""
+
+    def __repr__(self) -> str:
+        """Type and name; never an address in memory."""
+        return f"<{type(self).__name__} {self.name or '(unnamed)'}>"
+
+
+def point(kind: str, obj: object) -> Thread:
+    """One operation that can always run: publish, choose, and return when it is its turn."""
+    core = CORE
+    me = core.cur
+    me.kind = kind
+    me.obj = obj
+    chosen = core.choose()
+    if chosen is not me:
+        core.preempt(me, chosen)
+    return me
+
+
+def outcome(value: object) -> None:
+    """Tell the recorder, where there is one, what the operation of this step returned."""
+    if CORE.recorder is not None:
+        CORE.recorder.outcome(value)

@@ -1,0 +1,339 @@
+"""Locks with one owner: ``Mutex`` (may block) and ``SpinLock`` (nothing may block while it is held)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, ClassVar
+
+from harness.engine.core import CORE, Thread, place
+from harness.errors import UsageError
+from harness.lockorder.classes import LockClass, LockFlags
+from harness.lockorder.rules import HeldLocks
+from harness.sync.base import Primitive, outcome, point
+
+Check = Callable[[], object]
+
+
+class Lock(Primitive):
+    """What both locks have in common; not reentrant, and only its owner releases it.
+
+    Attributes:
+        owner: The thread that holds it, or None; reading it is no schedule point.
+        lock_class: Its class for the lock rules; None is watched for deadlock only.
+        order: Nesting order of this instance, for a NESTABLE class.
+        checks: ``(name, predicate)`` evaluated at each release, before others can have the lock.
+    """
+
+    __slots__ = ("checks", "lock_class", "order", "owner")
+
+    kinds: ClassVar[tuple[str, str, str]] = ("acquire", "try-acquire", "release")
+
+    def __init__(
+        self,
+        name: str | None = None,
+        lock_class: LockClass | None = None,
+        *,
+        invariant: Check | None = None,
+        order: int = 0,
+    ) -> None:
+        """Make an unowned lock.
+
+        Args:
+            name: Shown in traces; defaults to the lock class's name.
+            lock_class: Judged by the lock rules; None exempts this lock from them.
+            invariant: Of what this lock protects; checked at every release. Returns False, or
+                raises AssertionError with the values, when broken.
+            order: See the attribute; ``acquire(order=...)`` overrides it.
+        """
+        super().__init__(name if name is not None or lock_class is None else lock_class.name)
+        self.owner: Thread | None = None
+        self.lock_class = lock_class
+        self.order = order
+        self.checks: list[tuple[str, Check]] = []
+        if invariant is not None:
+            self.checks.append((getattr(invariant, "__name__", "invariant"), invariant))
+
+    def acquire(self, blocking: bool = True, timeout: float = -1, *, order: int | None = None) -> bool:
+        """Take the lock, waiting until it is free; one step.
+
+        Args:
+            blocking: False tries once.
+            timeout: Seconds of virtual time; -1 waits for ever.
+            order: Nesting order of this acquisition, for a NESTABLE class.
+
+        Returns:
+            Whether the lock was taken; always True for ``acquire()``.
+
+        Raises:
+            ValueError: A timeout with a non-blocking call, or a negative one.
+
+        Locks: a thread that already holds this lock waits for itself: a deadlock finding.
+        """
+        core = CORE
+        me = core.cur
+        if blocking is not True or timeout != -1:
+            return self._attempt(me, blocking, timeout, order)
+        me.kind = "acquire"
+        me.obj = self
+        if me.spins and not self.spins:
+            core.under_spin(me, "acquire")
+        if self.lock_class is not None:
+            self.judge(me, order, attempt=False)
+        if self.owner is None:
+            chosen = core.choose()
+            if chosen is not me:
+                self.wanters.append(me)
+                try:
+                    core.preempt(me, chosen)
+                finally:
+                    self.wanters.remove(me)
+        else:
+            self.wanters.append(me)
+            try:
+                core.block(me)
+            finally:
+                self.wanters.remove(me)
+        self.owner = me
+        for waiter in self.wanters:
+            core.disable(waiter)
+        me.held.append(self)
+        return True
+
+    __enter__ = acquire
+
+    def _attempt(self, me: Thread, blocking: bool, timeout: float, order: int | None) -> bool:
+        """``acquire`` with a limit: try once, or wait for some virtual time."""
+        core = CORE
+        if not blocking and timeout != -1:
+            raise ValueError("can't specify a timeout for a non-blocking call")
+        if timeout != -1 and timeout < 0:
+            raise ValueError("timeout value must be a non-negative number")
+        me.kind = "acquire" if blocking else "try-acquire"
+        me.obj = self
+        if blocking and timeout == -1:
+            return self.acquire(order=order)
+        if blocking and me.spins and not self.spins:
+            core.under_spin(me, "acquire")
+        if self.owner is None or not blocking:
+            chosen = core.choose()
+            if chosen is not me:
+                self._wait_turn(me, chosen, blocking, timeout)
+        else:
+            self.wanters.append(me)
+            try:
+                core.block(me, timeout)
+            finally:
+                self.wanters.remove(me)
+        taken = self.owner is None
+        if taken:
+            if self.lock_class is not None:
+                self.judge(me, order, attempt=True)
+            self.take(me)
+        outcome(taken)
+        return taken
+
+    def _wait_turn(self, me: Thread, chosen: Thread, blocking: bool, timeout: float) -> None:
+        """Preempted before a limited acquire of a free lock; others may take it meanwhile."""
+        core = CORE
+        if not blocking:
+            core.preempt(me, chosen)
+            return
+        me.excused = False
+        core.arm(me, timeout)
+        self.wanters.append(me)
+        try:
+            core.preempt(me, chosen)
+        finally:
+            self.wanters.remove(me)
+            core.disarm(me)
+
+    def want_back(self, waiter: Thread) -> None:
+        """``waiter``, parked, has been woken and needs this lock before it can go on."""
+        waiter.kind = "re-acquire"
+        waiter.obj = self
+        self.wanters.append(waiter)
+        if self.owner is None:
+            CORE.enable(waiter)
+
+    def take_back(self, me: Thread) -> None:
+        """After a wait: wait until the lock is free if need be, and take it."""
+        if self.owner is not None:
+            me.kind = "re-acquire"
+            me.obj = self
+            self.wanters.append(me)
+            try:
+                CORE.block(me)
+            finally:
+                self.wanters.remove(me)
+        if self.lock_class is not None:
+            self.judge(me, None, attempt=False)
+        self.take(me)
+
+    def take(self, me: Thread) -> None:
+        """Become the owner; the lock is free. Wanters cannot run any more."""
+        self.owner = me
+        for waiter in self.wanters:
+            CORE.disable(waiter)
+        me.held.append(self)
+
+    def release(self) -> None:
+        """Give the lock up; one step. Its invariant is checked first, with no schedule point inside.
+
+        Raises:
+            RuntimeError: The calling thread does not hold it.
+        """
+        core = CORE
+        me = core.cur
+        if self.owner is not me:
+            self._not_mine(me)
+            return
+        me.kind = "release"
+        me.obj = self
+        chosen = core.choose()
+        if chosen is not me:
+            core.preempt(me, chosen)
+        self.give_up(me)
+
+    def give_up(self, me: Thread) -> None:
+        """The effect of a release, within the current step."""
+        core = CORE
+        if self.checks and not core.aborting:
+            core.examine(self.checks)
+        self.owner = None
+        me.held.remove(self)
+        for waiter in self.wanters:
+            core.enable(waiter)
+        if self.lock_class is not None and me.locks is not None:
+            core.rules.released(me.locks, self.address)
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """Release."""
+        self.release()
+
+    def locked(self) -> bool:
+        """Whether somebody holds it; one step, since what it sees may change at any other."""
+        point("locked", self)
+        outcome(self.owner is not None)
+        return self.owner is not None
+
+    def blockers(self, waiter: Thread) -> Sequence[Thread]:
+        """The owner."""
+        return () if self.owner is None else (self.owner,)
+
+    def reset(self) -> None:
+        """See ``Primitive.reset``."""
+        self.owner = None
+        self.wanters.clear()
+
+    def judge(self, me: Thread, order: int | None, *, attempt: bool) -> None:
+        """Put this acquisition before the lock rules."""
+        core = CORE
+        held = me.locks
+        if held is None:
+            held = me.locks = HeldLocks(me.name)
+        lock_class: Any = self.lock_class
+        finding = core.rules.acquired(
+            held,
+            lock_class,
+            self.address,
+            self.order if order is None else order,
+            "exclusive",
+            attempt,
+            place(),
+        )
+        if finding is not None and not core.aborting:
+            core.violated("lock-order", finding.rule, finding.message, order=finding)
+
+    def _not_mine(self, me: Thread) -> None:
+        """A release without ownership; while unwinding it is the natural end of a broken wait."""
+        if CORE.aborting:
+            return
+        who = "nobody" if self.owner is None else self.owner.name
+        raise RuntimeError(f"release of {CORE.label(self)} by {me.name}, but it is held by {who}")
+
+
+class Mutex(Lock):
+    """A mutual exclusion lock that blocks; mirrors the kernel's ``Mutex`` behind ``DECLARE_MUTEX``."""
+
+    __slots__ = ()
+
+
+class SpinLock(Lock):
+    """A lock under which nothing may block: not a ``Mutex``, not a wait, not a join.
+
+    Mirrors the kernel's ``SpinLock``. Blocking while it is held is a ``lock-order`` finding.
+    """
+
+    __slots__ = ()
+
+    spins = True
+
+    def acquire(self, blocking: bool = True, timeout: float = -1, *, order: int | None = None) -> bool:
+        """As ``Mutex.acquire``."""
+        if blocking is not True or timeout != -1:
+            return self._attempt(CORE.cur, blocking, timeout, order)
+        Lock.acquire(self, order=order)
+        CORE.cur.spins += 1
+        return True
+
+    __enter__ = acquire
+
+    def take(self, me: Thread) -> None:
+        """See ``Lock.take``."""
+        Lock.take(self, me)
+        me.spins += 1
+
+    def give_up(self, me: Thread) -> None:
+        """See ``Lock.give_up``."""
+        me.spins -= 1
+        Lock.give_up(self, me)
+
+
+class _Several:
+    """What ``acquire_all`` returns: releases in the reverse order when the block ends."""
+
+    __slots__ = ("_locks",)
+
+    def __init__(self, locks: list[Lock]) -> None:
+        self._locks = locks
+
+    def __enter__(self) -> None:
+        for taken, lock in enumerate(self._locks):
+            try:
+                lock.acquire(order=lock.address)
+            except BaseException:
+                for other in reversed(self._locks[:taken]):
+                    other.release()
+                raise
+
+    def __exit__(self, *_exc: object) -> None:
+        for lock in reversed(self._locks):
+            lock.release()
+
+
+def acquire_all(*locks: Lock) -> _Several:
+    """Take several locks of a MULTI_ACQUIRE class, in the order of their creation.
+
+    Mirrors the kernel's ``GuardMultiple``, which goes by address. Use it in a ``with`` statement.
+
+    Raises:
+        UsageError: No lock, the same one twice, or a lock whose class is not MULTI_ACQUIRE.
+    """
+    if not locks:
+        raise UsageError("acquire_all() needs at least one lock")
+    ordered = sorted(locks, key=lambda lock: lock.address)
+    for first, second in zip(ordered, ordered[1:], strict=False):
+        if first is second:
+            raise UsageError(f"acquire_all() was given {first!r} twice")
+    for lock in ordered:
+        if lock.lock_class is not None and not lock.lock_class.flags & LockFlags.MULTI_ACQUIRE:
+            raise UsageError(
+                f"acquire_all() takes locks of a MULTI_ACQUIRE class; {lock.lock_class.name} is not one"
+            )
+    return _Several(ordered)

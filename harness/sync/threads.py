@@ -1,0 +1,163 @@
+"""Threads, time, and what a program may tell the harness about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from harness.engine.core import CORE, OUTSIDE, Group, Thread, current
+from harness.errors import UsageError
+from harness.sync.base import Primitive, point
+from harness.sync.mutex import Lock
+
+
+def spawn(
+    fn: Callable[..., object], *args: Any, name: str | None = None, priority: int = 0
+) -> Thread:
+    """Start a thread that runs ``fn(*args)``; one step.
+
+    The new thread's code before its first operation runs within that step.
+
+    Args:
+        fn: What it runs; an exception that leaves it fails the schedule.
+        args: Given to ``fn``.
+        name: Shown in traces; defaults to the function's name. Made unique in the schedule.
+        priority: Base priority; larger is more urgent.
+    """
+    me = point("spawn", None)
+    core = CORE
+    thread = core.create(fn, args, name, priority)
+    core.start(me, [thread], None)
+    return thread
+
+
+def parallel(*fns: Callable[[], Any], names: Sequence[str] | None = None) -> list[Any]:
+    """Start a thread for each function, all in one step; wait for all; return their results in order.
+
+    Args:
+        fns: Functions without arguments.
+        names: One for each, shown in traces.
+
+    Raises:
+        UsageError: No function, or the number of names differs.
+    """
+    if not fns:
+        raise UsageError("parallel() needs at least one function")
+    if names is not None and len(names) != len(fns):
+        raise UsageError(f"parallel() was given {len(fns)} functions and {len(names)} names")
+    me = point("parallel", None)
+    core = CORE
+    members = [
+        core.create(fn, (), None if names is None else names[i], me.priority)
+        for i, fn in enumerate(fns)
+    ]
+    group = Group(me, members)
+    for member in members:
+        member.group = group
+    me.obj = group
+    core.waiting(me, "parallel")
+    core.start(me, members, group)
+    return [member.result for member in members]
+
+
+def current_thread() -> Thread:
+    """The calling thread.
+
+    Raises:
+        UsageError: No schedule is running.
+    """
+    return current()
+
+
+def in_schedule() -> bool:
+    """Whether a schedule is running."""
+    return CORE.cur is not OUTSIDE
+
+
+def yield_now() -> None:
+    """Let others run; one step. A switch right after it is no preemption."""
+    me = point("yield", None)
+    me.rested = CORE.steps
+
+
+class _Clock(Primitive):
+    """What a sleeping thread waits for."""
+
+    __slots__ = ()
+
+
+_CLOCK: Final = _Clock("clock")
+
+
+def sleep(seconds: float) -> None:
+    """Sleep on the virtual clock; one step, taken when the time has come.
+
+    Raises:
+        ValueError: ``seconds`` is negative.
+    """
+    if seconds < 0:
+        raise ValueError("sleep length must be non-negative")
+    core = CORE
+    me = core.cur
+    me.kind = "sleep"
+    me.obj = _CLOCK
+    core.waiting(me, "sleep")
+    if seconds:
+        core.block(me, seconds)
+    else:
+        chosen = core.choose()
+        if chosen is not me:
+            core.preempt(me, chosen)
+    me.rested = core.steps
+
+
+def monotonic() -> float:
+    """Virtual time in seconds since the schedule began; no schedule point."""
+    current()
+    return CORE.clock
+
+
+def invariant(
+    predicate: Callable[[], object], name: str | None = None, *, every: str | Lock = "step"
+) -> None:
+    """Have ``predicate`` checked from now on, until the schedule ends.
+
+    Args:
+        predicate: Returns False (or raises AssertionError, with the values) where it is broken. May
+            read anything; operations inside are no schedule points and must not block.
+        name: Enters the finding; defaults to the function's name.
+        every: "step" checks after every step; "quiescent" when the program has returned and all its
+            threads have ended; a lock checks at each release of it, before others can have it.
+
+    Raises:
+        UsageError: No schedule is running, or ``every`` is something else.
+    """
+    current()
+    entry = (name or getattr(predicate, "__name__", "invariant"), predicate)
+    if isinstance(every, Lock):
+        every.checks.append(entry)
+    elif every == "step":
+        CORE.invariants.append(entry)
+        if len(CORE.invariants) == 1:
+            CORE.compose()
+    elif every == "quiescent":
+        CORE.quiescent.append(entry)
+    else:
+        raise UsageError(f"every must be 'step', 'quiescent' or a lock, got {every!r}")
+
+
+def sometimes(name: str) -> None:
+    """Say that this place was reached; no schedule point.
+
+    A name that ``explore`` has heard of in one schedule and another place announces (see
+    ``expect``) but never reaches makes the exploration inconclusive.
+    """
+    current()
+    CORE.reached.add(name)
+
+
+def note(text: str) -> None:
+    """Attach a remark to the current step of the recorded trace; no schedule point."""
+    current()
+    if CORE.recorder is not None:
+        CORE.recorder.note(text)

@@ -1,0 +1,189 @@
+"""The recorder: sees every step of one schedule, and changes none."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from harness.engine.core import Core, Finding, Group, Thread, place_of
+from harness.trace.events import ObjectInfo, Site, Step, ThreadState, Wait
+from harness.trace.site import site_of
+
+_TAKING = ("acquire", "re-acquire", "try-acquire", "read-acquire", "write-acquire")
+_PLAIN = (bool, int, float, str, bytes, type(None))
+
+
+def plain(value: object) -> str:
+    """An outcome as text that does not depend on addresses or hashing."""
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, Thread):
+        return value.name
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(plain(item) for item in value)})"
+    return type(value).__name__
+
+
+class _Publication:
+    """What a thread has announced: where it stands, since when, and whether it had to wait."""
+
+    __slots__ = ("published", "site", "waited")
+
+    def __init__(self, site: Site | None, published: int, *, waited: bool) -> None:
+        self.site = site
+        self.published = published
+        self.waited = waited
+
+
+class TraceRecorder:
+    """Records every step of a schedule; see ``engine.core.Recorder``.
+
+    Attributes:
+        steps: One ``Step`` for each.
+        objects: What each named object is.
+        final: Where each thread stood when the schedule ended.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Args: core: The engine whose schedule is about to run."""
+        self._core = core
+        self._published: dict[int, _Publication] = {}
+        self.steps: list[Step] = []
+        self.objects: dict[str, ObjectInfo] = {}
+        self.final: tuple[ThreadState, ...] = ()
+        # Where a thread last took a lock, by (thread index, lock).
+        self._since: dict[tuple[int, str], Site | None] = {}
+
+    def publish(self, thread: Thread) -> None:
+        """``thread`` has announced its next operation, or is blocked at it."""
+        self._published[thread.index] = _Publication(
+            site_of(place_of(thread)), self._core.steps + 1, waited=not thread.enabled
+        )
+
+    def step(self, thread: Thread, steps: int) -> None:
+        """``thread`` takes step number ``steps``."""
+        core = self._core
+        publication = self._published.get(thread.index)
+        site = None if publication is None else publication.site
+        label = self._label(thread)
+        cur = core.cur
+        preemption = thread is not cur and cur.enabled and not cur.done and core.costs(cur, thread)
+        if thread.kind in _TAKING:
+            self._since[(thread.index, label)] = site
+        self.steps.append(
+            Step(
+                step=steps,
+                thread=thread.index,
+                name=thread.name,
+                kind=thread.kind,
+                obj=label,
+                outcome="",
+                site=site,
+                held=tuple(core.label(lock) for lock in thread.held),
+                enabled=tuple(sorted(other.index for other in core.run)),
+                published=steps if publication is None else publication.published,
+                waited=publication is not None and publication.waited,
+                preemption=preemption,
+                clock=core.clock,
+                releases=self._releases(thread),
+            )
+        )
+
+    def _releases(self, thread: Thread) -> str:
+        """The lock that a wait gives up."""
+        if thread.kind == "wait":
+            return self._core.label(thread.obj.mutex)
+        if thread.kind == "queue-block" and thread.releasing is not None:
+            return self._core.label(thread.releasing)
+        return ""
+
+    def _label(self, thread: Thread) -> str:
+        """The name of the object of ``thread``'s operation; remembers what it is."""
+        obj = thread.obj
+        label = self._core.label(obj)
+        if label not in self.objects and obj is not None and not isinstance(obj, Group):
+            lock_class: Any = getattr(obj, "lock_class", None)
+            self.objects[label] = ObjectInfo(
+                type=type(obj).__name__,
+                lock_class="" if lock_class is None else lock_class.name,
+                flags=0 if lock_class is None else int(lock_class.flags),
+                address=len(self.objects) + 1,
+                mutex=self._core.label(obj.mutex) if hasattr(obj, "mutex") else "",
+            )
+        return label
+
+    def outcome(self, value: object) -> None:
+        """The operation of the last step returned ``value``."""
+        if self.steps:
+            self.steps[-1] = msgspec.structs.replace(self.steps[-1], outcome=plain(value))
+
+    def note(self, text: str) -> None:
+        """Attach a remark to the last step."""
+        if self.steps:
+            last = self.steps[-1]
+            self.steps[-1] = msgspec.structs.replace(last, note=(*last.note, text))
+
+    def freeze(self) -> None:
+        """The schedule ends here: note where every thread stands, before any is taken down."""
+        self.final = tuple(map(self._state, self._core.threads))
+
+    def _state(self, thread: Thread) -> ThreadState:
+        label = self._core.label
+        held = tuple(label(lock) for lock in thread.held)
+        if thread.done:
+            return ThreadState(thread.name, "ended", held=held, thread=thread.index)
+        running = thread is self._core.cur
+        publication = self._published.get(thread.index)
+        return ThreadState(
+            thread.name,
+            "running" if running or thread.enabled else "blocked",
+            thread.kind,
+            label(thread.obj),
+            site_of(place_of(thread)),
+            held,
+            thread.index,
+            0 if publication is None else publication.published,
+        )
+
+    def cycle(self, finding: Finding | None) -> tuple[Wait, ...]:
+        """The wait-for cycle of ``finding``; must be called before the next schedule."""
+        if finding is None:
+            return ()
+        standing = {state.thread: state for state in self.final}
+        waits = []
+        for waiter, holder in finding.cycle:
+            state = standing[waiter.index]
+            since = self._since.get((holder.index, state.obj))
+            waits.append(Wait(waiter.name, state.obj, state.kind, holder.name, state.site, since))
+        return tuple(waits)
+
+
+def digest(steps: Sequence[Step], kind: str, sites: Sequence[Site | None]) -> str:
+    """16 hex digits over thread, operation, object and outcome of every step, and kind and sites."""
+    text = hashlib.sha256()
+    for step in steps:
+        text.update(f"{step.thread}|{step.name}|{step.kind}|{step.obj}|{step.outcome}\n".encode())
+    text.update(f"{kind}|{'|'.join(map(named, sites))}".encode())
+    return text.hexdigest()[:16]
+
+
+def named(site: Site | None) -> str:
+    """A site without its line."""
+    return "-" if site is None else f"{site.module}:{site.qualname}:{site.ordinal}"
+
+
+def fingerprint(kind: str, rule: str, sites: Sequence[Site | None]) -> str:
+    """8 hex digits over kind, exception type or rule, and the sites involved, in any order."""
+    text = f"{kind}|{rule}|{'|'.join(sorted(map(named, sites)))}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def checkpoint(step: Step) -> bytes:
+    """What a token remembers of one step, before it is folded to a byte."""
+    return f"{step.thread}|{step.kind}|{step.obj}".encode()
