@@ -1,4 +1,4 @@
-"""The class graph: edges with their first witnesses and counts, and what follows from them alone."""
+"""The class graph: edges with their first witnesses and counts, and what follows from them."""
 
 from __future__ import annotations
 
