@@ -303,6 +303,7 @@ class _Stage:
     ) -> tuple[Core, TraceRecorder | None]:
         """Run one schedule; see ``engine.schedule.run``."""
         rules.begin(schedule)
+        CORE.schedule = schedule
         recorder = TraceRecorder(CORE) if record else None
         self._watchdog.schedule(schedule or -1)
         try:
@@ -507,13 +508,8 @@ def _add_failure(
     finding.error = None
     if any(failure.fingerprint == key for failure in part.failures):
         return
-    again = _record(stage, program, setup, schedule, Script(choices).begin, _earlier(part.rules, schedule))
+    again = _record(stage, program, setup, schedule, Script(choices).begin, [])
     part.failures.append(again.failure(finding, key, setup, schedule))
-
-
-def _earlier(rules: LockRules, schedule: int) -> list[Witness]:
-    """The lock-order edges that schedules before ``schedule`` made."""
-    return [w for edge in rules.edges.values() for w in edge.witnesses if w.schedule < schedule]
 
 
 def _order_key(order: OrderFinding) -> str:
@@ -529,16 +525,10 @@ def _add_order_failures(
     choices: Sequence[int],
 ) -> None:
     """Turn lock-order findings into failures; those that ended the schedule come with it."""
-    counted = False
     for order in orders:
-        if order.fatal:
-            continue
         key = _order_key(order)
-        if any(failure.fingerprint == key for failure in part.failures):
+        if order.fatal or any(failure.fingerprint == key for failure in part.failures):
             continue
-        if not counted:
-            part.failing["lock-order"] = part.failing.get("lock-order", 0) + 1
-            counted = True
         again = _record(
             stage, program, setup, order.schedule, Script(choices).begin, list(order.earlier())
         )
@@ -707,8 +697,7 @@ def assemble(
     rules = setup.rules()
     for part in ordered:
         rules.merge(part.rules)
-    failures = _first_of_each(ordered)
-    failures += _across(program, setup, ordered, rules, failures)
+    failures = _across(program, setup, ordered, rules, _first_of_each(ordered))
     failures.sort(key=lambda failure: (failure.schedule, failure.kind == "lock-order"))
     if setup.stop_at_first and failures and len(ordered) > 1:
         stop = failures[0].schedule
@@ -735,19 +724,18 @@ def _across(
     rules: LockRules,
     failures: list[Failure],
 ) -> list[Failure]:
-    """Lock-order findings that close earlier, or only, with the edges of several parts."""
+    """Make the lock-order failures anew from the edges of all parts.
+
+    A part knows its own edges only: a cycle may close earlier, or only, with those of others.
+    """
     if len(parts) < 2:  # noqa: PLR2004 - one part has found all there is
-        return []
-    found: list[Failure] = []
+        return failures
+    found: dict[str, Failure] = {}
     for order in rules.findings:
         key = _order_key(order)
-        known = [f for f in failures + found if f.fingerprint == key]
-        if order.fatal or (known and known[0].schedule <= order.schedule):
-            continue
-        for failure in known:
-            failures.remove(failure)
-        found.append(_again(program, setup, order, key))
-    return found
+        if not order.fatal and key not in found:
+            found[key] = _again(program, setup, order, key)
+    return [f for f in failures if f.fingerprint not in found] + list(found.values())
 
 
 def _again(program: Program, setup: Setup, order: OrderFinding, key: str) -> Failure:
@@ -800,6 +788,10 @@ def _verdict(
         total.exhausted = total.exhausted or part.exhausted
         if part.cut and part.cut != "seconds" and not total.cut:
             total.cut, total.detail = part.cut, part.detail
+    # A lock-order finding is made once, by the schedule that closed it; blocks cannot count them.
+    closed = {order.schedule for order in rules.findings if not order.fatal}
+    if closed:
+        total.failing["lock-order"] = total.failing.get("lock-order", 0) + len(closed)
     verdict, reason = certify(total, failures, setup)
     return Exploration(
         verdict=verdict,

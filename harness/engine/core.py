@@ -320,6 +320,7 @@ class Core:
     """State of the schedule that runs now; there is one, ``CORE``.
 
     Attributes:
+        schedule: Number of the schedule in its exploration, from 1; 0 for a pilot.
         cur: The thread that holds the baton.
         choose: Called by every primitive once its operation is published: returns the next thread.
         run: Threads whose next operation can run now, in no meaningful but a reproducible order.
@@ -355,8 +356,9 @@ class Core:
         "stop",
         "steps",
         "strategy_choose",
-        "summoned",
+        "schedule",
         "switches",
+        "thread_names",
         "threads",
         "timers",
         "unwind_operations",
@@ -375,6 +377,7 @@ class Core:
         self.workers = None
         self.limit = 0
         self.stop: str | None = None
+        self.schedule = 0
         self.reached: set[str] = set()
         self.clear()
         self.addresses = itertools.count(1)
@@ -388,10 +391,10 @@ class Core:
         self.timers: list[Thread] = []
         self.choices: list[int] = []
         self.names: dict[Any, str] = {}
+        self.thread_names = {"main": 1}
         self.invariants: list[tuple[str, Callable[[], object]]] = []
         self.quiescent: list[tuple[str, Callable[[], object]]] = []
         self.leaks: list[tuple[Thread, Any]] = []
-        self.summoned: list[str] = []
         self.steps = self.switches = self.preemptions = 0
         self.unwind_operations = 0
         # Order of creation stands for the address. What the program makes is numbered from the same
@@ -579,6 +582,8 @@ class Core:
                 except AssertionError as error:
                     result = False
                     detail = str(error)
+                    # One predicate may check several named invariants.
+                    name = getattr(error, "rule", name)
                 if result is not None and not result:
                     self.broken(name, detail)
         finally:
@@ -596,8 +601,7 @@ class Core:
         self, fn: Callable[..., object], args: tuple[Any, ...], name: str | None, priority: int
     ) -> Thread:
         """Make a thread that is enabled but has not run yet."""
-        index = len(self.threads)
-        thread = Thread(index, self._unique(name or getattr(fn, "__name__", "thread")), priority)
+        thread = Thread(len(self.threads), self._unique(name or getattr(fn, "__name__", "thread")), priority)
         thread.fn = fn
         thread.args = args
         self.threads.append(thread)
@@ -608,15 +612,12 @@ class Core:
 
     def _unique(self, name: str) -> str:
         """Two threads of one schedule never share a name."""
-        taken = [thread.name for thread in self.threads]
         if name == "<lambda>":
             name = "lambda"
-        if name not in taken:
-            return name
-        number = 2
-        while f"{name}#{number}" in taken:
-            number += 1
-        return f"{name}#{number}"
+        taken = self.thread_names
+        number = taken.get(name, 0) + 1
+        taken[name] = number
+        return name if number == 1 else self._unique(f"{name}#{number}")
 
     def start(self, parent: Thread, members: list[Thread], group: Group | None) -> None:
         """Run each new thread up to its first operation, then go on; part of the current step.

@@ -169,7 +169,8 @@ class Pool:
         text = str(error)
         message = f"{name}: {text}" if text else name
         frame = _raised_at(error)
-        CORE.record(Finding(kind, message, thread, rule=name, frames=[frame], error=error))
+        rule = getattr(error, "rule", name)
+        CORE.record(Finding(kind, message, thread, rule=rule, frames=[frame], error=error))
 
     def abandon(self, thread: Thread, stacks: str) -> None:
         """Give up the OS thread that runs ``thread`` (called by the watchdog, without the baton).

@@ -7,6 +7,7 @@ from harness.sync.guards import assert_held, assert_no_locks_held, excludes, gua
 from harness.sync.mutex import Lock, Mutex, SpinLock, acquire_all
 from harness.sync.rwlock import RwLock
 from harness.sync.threads import (
+    current_schedule,
     current_thread,
     in_schedule,
     invariant,
@@ -38,6 +39,7 @@ __all__ = [
     "acquire_all",
     "assert_held",
     "assert_no_locks_held",
+    "current_schedule",
     "current_thread",
     "excludes",
     "guarded_by",

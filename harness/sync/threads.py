@@ -74,6 +74,16 @@ def in_schedule() -> bool:
     return CORE.cur is not OUTSIDE
 
 
+def current_schedule() -> int:
+    """Number of the schedule in its exploration, from 1; 0 in a pilot. The same on replay.
+
+    For programs that draw their operations: a function of this number is as reproducible as the
+    schedule itself.
+    """
+    current()
+    return CORE.schedule
+
+
 def yield_now() -> None:
     """Let others run; one step. A switch right after it is no preemption."""
     me = point("yield", None)
