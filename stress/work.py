@@ -1,0 +1,143 @@
+"""What worker processes do: every function here is called by name in a process that may be new.
+
+Nothing here logs or prints. Arguments and values are plain data; a program is rebuilt from its
+``Spec``, because a scenario's function and a mutated model cannot travel.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import InternalError
+from harness.explore import (
+    Exploration,
+    Failure,
+    Part,
+    Setup,
+    assemble,
+    explore_part,
+    record_schedule,
+    replay,
+)
+from harness.trace.events import Step
+from harness.trace.token import decode
+from stress import mutants
+from stress.catalogue import Spec, program_of
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A failure as it leaves the process that recorded it.
+
+    Attributes:
+        failure: Kind, message, token and the numbers.
+        text: The report for a terminal, the replay command last.
+    """
+
+    failure: Failure
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The outcome of exploring one program."""
+
+    exploration: Exploration
+    found: list[Found] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One schedule, run again.
+
+    Attributes:
+        found: The failure; None where the schedule passes.
+        steps: Every step of it; empty where a token's schedule no longer fails.
+    """
+
+    found: Found | None
+    steps: list[Step]
+
+
+def explore_block(
+    spec: Spec, setup: Setup, first: int, last: int | None, seconds: float | None
+) -> Part:
+    """Run schedules ``first`` to ``last`` of a spec without a mutant."""
+    return explore_part(program_of(spec), setup, first, last, seconds=seconds, worker=0)
+
+
+def conclude(
+    spec: Spec, setup: Setup, parts: list[Part], last: int | None, catalogue: Path | None = None
+) -> Conclusion:
+    """Put the blocks of an exploration together and write up what it found."""
+    program = program_of(spec)
+    exploration = assemble(program, setup, parts, last=last)
+    found = [_found(failure.attach(program), catalogue) for failure in exploration.failures]
+    return Conclusion(exploration, found)
+
+
+def explore_whole(
+    spec: Spec, setups: list[tuple[Setup, int]], catalogue: Path | None
+) -> tuple[Conclusion, int]:
+    """Explore a spec with its mutant planted, setup after setup until one of them finds something.
+
+    Args:
+        spec: What to run; a mutant is planted first.
+        setups: Each with its number of schedules, in order.
+        catalogue: The file that has the mutant; None for the model's own.
+
+    Returns:
+        The conclusion of the last exploration, and the schedules run in all of them.
+    """
+    installed = mutants.install_for(spec, catalogue)
+    program = program_of(spec)
+    schedules = 0
+    conclusion: Conclusion | None = None
+    for setup, last in setups:
+        part = explore_part(program, setup, 1, last, worker=0)
+        conclusion = conclude(spec, setup, [part], last, catalogue)
+        schedules += part.schedules
+        if conclusion.found:
+            break
+    if installed is not None:
+        installed.confirm()
+    if conclusion is None:
+        raise InternalError("an exploration was asked for without any strategy")
+    return conclusion, schedules
+
+
+def replay_token(text: str, catalogue: Path | None) -> Replayed:
+    """Run the schedule of a token again.
+
+    Raises:
+        TokenError: It cannot be read, or is of another version of the scenario or mutant.
+        UsageError: What it names is not known here.
+        ReplayDivergence: The program has changed since.
+    """
+    spec = Spec.from_meta(decode(text).meta)
+    mutants.install_for(spec, catalogue)
+    failure = replay(program_of(spec), text)
+    if failure is None:
+        return Replayed(None, [])
+    return Replayed(_found(failure, catalogue), list(failure.story().steps))
+
+
+def replay_schedule(
+    spec: Spec, setup: Setup, schedule: int, catalogue: Path | None
+) -> Replayed:
+    """Run schedule number ``schedule`` of an exploration again."""
+    mutants.install_for(spec, catalogue)
+    failure, story = record_schedule(program_of(spec), setup, schedule)
+    return Replayed(None if failure is None else _found(failure, catalogue), list(story.steps))
+
+
+def replay_command(token: str, catalogue: Path | None = None) -> str:
+    """The command line that replays a token."""
+    option = "" if catalogue is None else f" --catalogue {shlex.quote(str(catalogue))}"
+    return f"python -m stress replay {token}{option}"
+
+
+def _found(failure: Failure, catalogue: Path | None) -> Found:
+    return Found(failure, failure.text(command=replay_command(failure.token, catalogue)))
