@@ -1,0 +1,397 @@
+"""Lock logs: the ``zlock/1`` JSON lines, and their writer.
+
+A log is a sequence of runs. Each begins with a header line, ``{"zlock":1,"run":...}``, and numbers
+its own classes, locks, threads, sites and stacks; a definition, ``{"d":"lock","id":...}``, precedes
+the first use of its number. Everything else is an event, an array:
+
+    [seq, ts, tid, op, obj, mode, site, stk, {extra}]
+
+==========  ====================================================================================
+``req``     a thread wants a lock, and waits until it has it
+``try``     likewise, without waiting; ``acq`` or ``fail`` follows
+``acq``     it has the lock; ``fail``: it gave up
+``rel``     it gave the lock up
+``wait``    it goes to sleep on ``obj``, in the operation ``extra.what``; ``wake``: it goes on
+``sig``     it woke somebody who sleeps on ``obj``; ``bcast``: everybody
+``fork``    it started the thread ``obj``; ``join``: it saw the end of that thread
+``start``   the thread's first event; ``exit``: it has ended
+``r w``     it read, or wrote, a shared cell
+``note``    a remark, ``extra.text``; ``lost``: ``extra.n`` events were not written
+==========  ====================================================================================
+
+``mode`` is ``x`` (exclusive), ``s`` (shared) or empty; ``extra.o`` is a nesting order. In a
+controlled run ``ts`` is the step, so that the same schedule gives the same bytes.
+
+Reference: lock-audit 7.1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, NamedTuple, Self
+
+import msgspec
+
+from harness.errors import UsageError
+from harness.lockorder.classes import LockFlags, flag_names
+from harness.trace.events import ObjectInfo, Site, Step, Story, ThreadState
+
+VERSION: Final = 1
+
+# Kinds of steps, and how each is logged.
+_TAKES: Final = {
+    "acquire": ("req", "x"),
+    "re-acquire": ("req", "x"),
+    "write-acquire": ("req", "x"),
+    "read-acquire": ("req", "s"),
+    "try-acquire": ("try", "x"),
+}
+_GIVES: Final = {"release": "x", "write-release": "x", "read-release": "s"}
+_SLEEPS: Final = {
+    "event-wait": "event-wait",
+    "sem-acquire": "sem-acquire",
+    "barrier-leave": "barrier",
+    "join": "join",
+}
+_SLEEPS_AFTER: Final = frozenset(("wait", "queue-block", "parallel"))
+_PLAIN: Final = {
+    "notify": "sig",
+    "event-set": "sig",
+    "sem-release": "sig",
+    "queue-wake": "sig",
+    "barrier-arrive": "sig",
+    "get": "r",
+    "set": "w",
+}
+
+
+class Event(msgspec.Struct, array_like=True, gc=False):
+    """One event line; see the module's table."""
+
+    seq: int
+    ts: int | float
+    tid: int
+    op: str
+    obj: int = 0
+    mode: str = ""
+    site: int = 0
+    stk: int = 0
+    extra: dict[str, Any] | None = None
+
+
+class Definition(msgspec.Struct):
+    """Any other line; which fields matter depends on ``d``.
+
+    ``d`` is ``cls``, ``lock``, ``thr``, ``site`` or ``stk``; a header has ``zlock`` instead.
+    """
+
+    zlock: int = 0
+    run: str = ""
+    d: str = ""
+    id: int = 0
+    name: str = ""
+    cls: int = 0
+    kind: str = ""
+    flags: tuple[str, ...] = ()
+    type: str = ""
+    order: int = 0
+    parent: int = -1
+    m: str = ""
+    fn: str = ""
+    o: int = 0
+    f: str = ""
+    l: int = 0  # noqa: E741 - the format's name
+    s: tuple[int, ...] = ()
+
+
+class LockLog:
+    """Writes runs into one file, gzip-compressed where its name ends in ``.gz``.
+
+    A controlled run is logged without host, arguments and wall time: the same schedule gives the
+    same bytes.
+    """
+
+    def __init__(self, target: Path | str | IO[bytes]) -> None:
+        """Open ``target`` for writing; a stream is used as it is and left open by ``close``.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        self._stack = contextlib.ExitStack()
+        self._stream: IO[bytes] | gzip.GzipFile
+        if isinstance(target, (str, Path)):
+            path = Path(target)
+            try:
+                raw: IO[bytes] = self._stack.enter_context(path.open("wb"))
+            except OSError as error:
+                raise UsageError(f"cannot write the lock log {path}: {error.strerror}") from error
+            self._stream = raw
+            if path.suffix == ".gz":
+                # No name and no time in the header: the same run gives the same bytes.
+                packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+                self._stream = self._stack.enter_context(packed)
+        else:
+            self._stream = target
+
+    def story(self, run: str, story: Story, **meta: str | int) -> None:
+        """Write one recorded schedule; see ``run``."""
+        self.run(run, story.steps, story.objects, story.final, **meta)
+
+    def run(
+        self,
+        run: str,
+        steps: Iterable[Step],
+        objects: Mapping[str, ObjectInfo],
+        final: Sequence[ThreadState] = (),
+        **meta: str | int,
+    ) -> None:
+        """Write one run.
+
+        Args:
+            run: Its name, ``scenario#schedule``.
+            steps: The steps of the schedule, in order.
+            objects: What is known of each object that the steps name.
+            final: Where each thread stood at the end: what was still wanted, and who had ended.
+            meta: More for the header: ``seed``, ``sched``, ``revision``, ``commit``, ...
+        """
+        plan = _Plan()
+        for step in steps:
+            plan.step(step)
+        for state in final:
+            plan.end(state)
+        writer = _RunWriter(objects, plan.names)
+        writer.line({"zlock": VERSION, "run": run, "clock": "step", **meta})
+        for draft in plan.events():
+            writer.event(draft)
+        self._stream.write(b"\n".join(writer.lines) + b"\n")
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Draft(NamedTuple):
+    """An event before its objects are numbered.
+
+    ``when`` is (step, announced or done, thread, rank): what a thread announced precedes the
+    step of the same number, since it was pending when that step was chosen.
+    """
+
+    when: tuple[int, int, int, int]
+    op: str
+    thread: int
+    obj: str | int  # the name of an object, or the index of a thread
+    mode: str
+    site: Site | None
+    extra: dict[str, Any]
+
+
+class _Plan:
+    """Turns the steps of one run into events.
+
+    Attributes:
+        drafts: The events, in no order yet.
+        names: Of the threads, by index.
+    """
+
+    def __init__(self) -> None:
+        """Start with no thread seen."""
+        self.drafts: list[_Draft] = []
+        self.names: dict[int, str] = {}
+        self._asleep: dict[int, str] = {}  # thread -> what it sleeps on
+        self._starts: dict[int, int] = {}  # step that can start threads -> thread that took it
+        self._last: dict[int, int] = {}  # thread -> its last step
+
+    def events(self) -> list[_Draft]:
+        """Return the events in the order of time."""
+        done = [draft for draft in self.drafts if not self._timed_out(draft)]
+        return sorted(done, key=lambda draft: draft.when)
+
+    def _timed_out(self, draft: _Draft) -> bool:
+        """A join whose thread went on has seen no end."""
+        return (
+            draft.op == "join"
+            and isinstance(draft.obj, int)
+            and self._last.get(draft.obj, 0) > draft.when[0]
+        )
+
+    def step(self, step: Step) -> None:
+        """Log one step."""
+        published = step.published or step.step
+        self._last[step.thread] = step.step
+        self._meet(step.thread, step.name, published)
+        if step.thread in self._asleep:
+            self._add(published, 0, step, "wake", self._asleep.pop(step.thread))
+        kind = step.kind
+        if kind in _TAKES:
+            op, mode = _TAKES[kind]
+            extra = {"o": step.order} if step.order else {}
+            self._add(published if op == "req" else step.step, 0, step, op, step.obj, mode, extra)
+            taken = "fail" if step.outcome == "False" else "acq"
+            self._add(step.step, 1, step, taken, step.obj, mode)
+        elif kind in _GIVES:
+            self._add(step.step, 1, step, "rel", step.obj, _GIVES[kind])
+        elif kind in _PLAIN:
+            self._add(step.step, 1, step, _PLAIN[kind], step.obj)
+        elif kind in _SLEEPS and step.waited:
+            self._add(published, 0, step, "wait", step.obj, extra={"what": _SLEEPS[kind]})
+            self._add(step.step, 1, step, "wake", step.obj)
+        elif kind in _SLEEPS_AFTER:
+            self._sleep(step)
+        if kind == "join":
+            self._joined(step)
+        elif kind in ("spawn", "parallel"):
+            self._starts[step.step] = step.thread
+        for text in step.note:
+            self._add(step.step, 1, step, "note", "", extra={"text": text})
+
+    def end(self, state: ThreadState) -> None:
+        """Log where a thread stood at the end of the run: what it still wanted, or its exit."""
+        after = max(self._last.values(), default=0) + 1
+        published = state.published or after
+        known = state.thread in self.names
+        if state.state == "ended":
+            self._meet(state.thread, state.name, published)
+            self._add(self._last.get(state.thread, published), 3, state, "exit", "")
+        elif known or state.kind:
+            self._meet(state.thread, state.name, published)
+            if state.kind in _TAKES and state.state == "blocked":
+                op, mode = _TAKES[state.kind]
+                if state.thread in self._asleep:
+                    self._add(published, 0, state, "wake", self._asleep.pop(state.thread))
+                self._add(published, 0, state, op, state.obj, mode)
+            elif state.kind in _SLEEPS and state.state == "blocked":
+                extra = {"what": _SLEEPS[state.kind]}
+                self._add(published, 0, state, "wait", state.obj, extra=extra)
+
+    def _add(
+        self,
+        step: int,
+        done: int,
+        by: Step | ThreadState,
+        op: str,
+        obj: str | int,
+        mode: str = "",
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Draft an event."""
+        when = (step, done, by.thread, len(self.drafts))
+        self.drafts.append(_Draft(when, op, by.thread, obj, mode, by.site, extra or {}))
+
+    def _meet(self, thread: int, name: str, published: int) -> None:
+        """Log the start of a thread at its first event, and the fork that led to it.
+
+        A new thread announces its first operation within the step that starts it, so that step's
+        number is the one before.
+        """
+        if thread in self.names:
+            return
+        self.names[thread] = name
+        when = (published, 0, thread, len(self.drafts))
+        parent = self._starts.get(published - 1)
+        if parent is not None:
+            rank = (published - 1, 2, parent, len(self.drafts))
+            self.drafts.append(_Draft(rank, "fork", parent, thread, "", None, {}))
+        self.drafts.append(_Draft(when, "start", thread, "", "", None, {}))
+
+    def _sleep(self, step: Step) -> None:
+        """Log a step after which the thread sleeps; a lock it gives up for that goes first."""
+        if step.releases:
+            self._add(step.step, 1, step, "rel", step.releases, "x")
+        self._add(step.step, 1, step, "wait", step.obj, extra={"what": step.kind})
+        self._asleep[step.thread] = step.obj
+
+    def _joined(self, step: Step) -> None:
+        """Log that a thread's end was seen."""
+        found = [index for index, name in self.names.items() if name == step.obj]
+        if found:
+            self._add(step.step, 1, step, "join", found[0])
+
+
+class _RunWriter:
+    """Numbers what the events name, and defines each number before its first use."""
+
+    def __init__(self, objects: Mapping[str, ObjectInfo], threads: Mapping[int, str]) -> None:
+        """Start with nothing defined."""
+        self.lines: list[bytes] = []
+        self._objects = objects
+        self._threads = threads
+        self._events = 0
+        self._classes: dict[str, int] = {}
+        self._locks: dict[str, int] = {}
+        self._sites: dict[Site, int] = {}
+        self._defined: set[int] = set()
+
+    def line(self, value: dict[str, Any] | list[Any]) -> None:
+        """Add one line."""
+        self.lines.append(msgspec.json.encode(value))
+
+    def event(self, draft: _Draft) -> None:
+        """Add an event, and what it is the first to use."""
+        self._thread(draft.thread)
+        obj = draft.obj
+        if isinstance(obj, int):
+            self._thread(obj)
+            number = obj
+        else:
+            number = self._lock(obj) if obj else 0
+        site = self._site(draft.site)
+        self._events += 1
+        step = draft.when[0]
+        fields: list[Any] = [
+            self._events,
+            step,
+            draft.thread,
+            draft.op,
+            number,
+            draft.mode,
+            site,
+            0,
+        ]
+        self.line([*fields, draft.extra] if draft.extra else fields)
+
+    def _thread(self, index: int) -> None:
+        if index not in self._defined:
+            self._defined.add(index)
+            self.line({"d": "thr", "id": index, "name": self._threads.get(index, "")})
+
+    def _lock(self, name: str) -> int:
+        if name not in self._locks:
+            info = self._objects.get(name, ObjectInfo(""))
+            number = self._locks[name] = len(self._locks) + 1
+            fields = {"d": "lock", "id": number, "cls": self._class(info), "name": name}
+            self.line({**fields, "type": info.type, "order": info.address})
+        return self._locks[name]
+
+    def _class(self, info: ObjectInfo) -> int:
+        name = info.lock_class
+        if name and name not in self._classes:
+            number = self._classes[name] = len(self._classes) + 1
+            flags = list(flag_names(LockFlags(info.flags)))
+            kind = info.type.lower()
+            self.line({"d": "cls", "id": number, "name": name, "kind": kind, "flags": flags})
+        return self._classes.get(name, 0)
+
+    def _site(self, site: Site | None) -> int:
+        if site is None:
+            return 0
+        if site not in self._sites:
+            number = self._sites[site] = len(self._sites) + 1
+            fields = {"d": "site", "id": number, "f": site.file, "l": site.line}
+            self.line({**fields, "fn": site.qualname, "m": site.module, "o": site.ordinal})
+        return self._sites[site]
