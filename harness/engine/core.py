@@ -517,6 +517,27 @@ class Core:
             thread.enabled = False
             self.run.remove(thread)
 
+    def enable_all(self, threads: Iterable[Thread]) -> None:
+        """``enable`` for all of ``threads``, in their order."""
+        for thread in threads:
+            thread.early = False
+            if not thread.enabled:
+                thread.enabled = True
+                self.run.append(thread)
+                self.fresh = True
+
+    def disable_all(self, threads: Iterable[Thread]) -> None:
+        """``disable`` for all of ``threads``; linear in the number of enabled threads."""
+        gone = False
+        for thread in threads:
+            if thread.deadline is None and not thread.excused:
+                thread.enabled = False
+                gone = True
+            else:
+                self.disable(thread)
+        if gone:
+            self.run[:] = [thread for thread in self.run if thread.enabled]
+
     def idle(self) -> None:
         """Nothing can run: let virtual time pass to the next deadline, or name what is stuck."""
         while not self.run:
@@ -601,7 +622,7 @@ class Core:
         self, fn: Callable[..., object], args: tuple[Any, ...], name: str | None, priority: int
     ) -> Thread:
         """Make a thread that is enabled but has not run yet."""
-        thread = Thread(len(self.threads), self._unique(name or getattr(fn, "__name__", "thread")), priority)
+        thread = Thread(len(self.threads), self._unique(name or called(fn)), priority)
         thread.fn = fn
         thread.args = args
         self.threads.append(thread)
@@ -838,6 +859,11 @@ class Core:
         return label
 
 
+def called(fn: Any) -> str:
+    """How a function is called in traces and findings."""
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
 def _base(obj: Any) -> str:
     return str(obj.name or type(obj).__name__) if obj is not None else "-"
 
@@ -845,7 +871,9 @@ def _base(obj: Any) -> str:
 def _holds(waiter: Thread, holder: Thread) -> str:
     """How ``holder`` stands in the way, in words."""
     if waiter.kind in ("join", "parallel"):
-        return f"which waits for {holder.name}" if waiter.obj is not holder else "which has not ended"
+        return (
+            f"which waits for {holder.name}" if waiter.obj is not holder else "which has not ended"
+        )
     return f"held by {holder.name}"
 
 
@@ -929,7 +957,7 @@ def _outside_harness(frame: FrameType | None) -> FrameType | None:
 
 def place() -> tuple[Any, int]:
     """``(code, lasti)`` of the innermost program frame of the calling thread."""
-    frame = _outside_harness(sys._getframe(1))  # noqa: SLF001 - the only way to a caller's frame
+    frame = _outside_harness(sys._getframe(1))
     return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
 
 
@@ -939,7 +967,7 @@ def place_of(thread: Thread) -> tuple[Any, int]:
         return place()
     if not thread.started and thread.index:
         return (None, 0)
-    frame = _outside_harness(sys._current_frames().get(thread.ident))  # noqa: SLF001
+    frame = _outside_harness(sys._current_frames().get(thread.ident))
     return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
 
 

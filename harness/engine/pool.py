@@ -139,7 +139,7 @@ class Pool:
             thread.result = contextvars.Context().run(thread.fn, *thread.args)
         except ScheduleAborted:
             pass
-        except BaseException as error:  # noqa: BLE001 - any error of the program is a finding
+        except BaseException as error:
             if not _abandoned(self, worker):
                 self.raised(thread, error)
         if _abandoned(self, worker):
@@ -222,7 +222,7 @@ def _raised_at(error: BaseException) -> tuple[Any, int]:
 
 
 def _abandoned(pool: Pool, worker: Worker) -> bool:
-    return pool.hung is not None and worker not in pool._busy  # noqa: SLF001 - same module
+    return pool.hung is not None and worker not in pool._busy
 
 
 class _GuardedCore(Core):
@@ -238,8 +238,9 @@ class _GuardedCore(Core):
     def cur(self) -> Thread:
         """The thread that holds the baton, if that is the caller."""
         thread = _CUR.__get__(self)
-        if thread is not OUTSIDE and thread.ident != _thread.get_ident() and not _watching():
-            raise ScheduleAborted
+        caller = _thread.get_ident()
+        if thread is not OUTSIDE and thread.ident != caller and caller not in _WATCHDOGS:
+            _turn_away(caller)
         return thread  # type: ignore[no-any-return] # a slot descriptor is untyped
 
     @cur.setter
@@ -251,8 +252,19 @@ _CUR: Final[Any] = Core.__dict__["cur"]
 _WATCHDOGS: Final[list[int]] = []
 
 
-def _watching() -> bool:
-    return _thread.get_ident() in _WATCHDOGS
+# How often each abandoned OS thread has come back, by its identifier.
+_RETURNS: Final[dict[int, int]] = {}
+_RETURNS_MAX: Final = 100
+
+
+def _turn_away(caller: int) -> None:
+    """Unwind an abandoned thread that came back; one that swallows that sleeps for ever."""
+    _RETURNS[caller] = _RETURNS.get(caller, 0) + 1
+    if _RETURNS[caller] > _RETURNS_MAX:
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        lock.acquire()
+    raise ScheduleAborted
 
 
 @contextlib.contextmanager
@@ -335,7 +347,7 @@ class Watchdog:
                 last, still = now, 0
                 continue
             still += 1
-            if still >= 4:  # noqa: PLR2004 - four quiet periods make up the time allowed
+            if still >= 4:
                 self._report()
                 last, still = None, 0
 
@@ -355,14 +367,14 @@ class Watchdog:
 
     def _stacks(self) -> str:
         """Every thread of the schedule with its stack, the running one first."""
-        frames = sys._current_frames()  # noqa: SLF001 - the only way to other threads' stacks
+        frames = sys._current_frames()
         lines: list[str] = []
         running = CORE.cur
         ordered = [running, *(t for t in CORE.threads if t is not running and not t.done)]
         for thread in ordered:
             state = "runs" if thread is running else f"waits ({thread.kind})"
             lines.append(f"thread {thread.index} {thread.name!r} {state}:")
-            frame = frames.get(thread.ident)
-            if frame is not None:
-                lines += [line.rstrip() for line in traceback.format_stack(frame)]
+            stack = traceback.extract_stack(frames.get(thread.ident))
+            outer = [entry for entry in stack if not entry.filename.startswith(PACKAGE)]
+            lines += [line.rstrip() for line in traceback.format_list(outer)]
         return "\n".join(lines)

@@ -69,7 +69,7 @@ def run(
         _finish(core, zero)
     except ScheduleAborted:
         pass
-    except BaseException as error:  # noqa: BLE001 - any error of the program is a finding
+    except BaseException as error:
         pool.raised(zero, error)
     finally:
         _unwind(core, zero)
@@ -113,23 +113,24 @@ def _finish(core: Core, zero: Thread) -> None:
     left = [thread for thread in core.threads[1:] if not thread.done]
     if left:
         names = ", ".join(thread.name for thread in left)
-        message = f"the program returned while {len(left)} of its threads still run: {names}; join them"
+        message = (
+            f"the program returned while {len(left)} of its threads still run: {names}; join them"
+        )
         frames = [place_of(thread) for thread in left]
         core.fail(Finding("leak", message, zero, rule="thread", frames=frames))
     core.leaks += [(zero, lock) for lock in zero.held]
     if core.leaks:
-        lines = [f"{thread.name} ended while it held {core.label(lock)}" for thread, lock in core.leaks]
+        lines = [
+            f"{thread.name} ended while it held {core.label(lock)}" for thread, lock in core.leaks
+        ]
         core.fail(Finding("leak", "\n".join(lines), zero, rule="lock", frames=_lock_frames(core)))
     core.examine(core.quiescent)
 
 
 def _lock_frames(core: Core) -> list[tuple[Any, int]]:
     """The functions whose threads kept a lock: the only place still known after a thread's end."""
-    return [
-        (thread.fn.__code__, 0)
-        for thread, _ in core.leaks
-        if hasattr(thread.fn, "__code__")
-    ]
+    codes = [getattr(thread.fn, "__code__", None) for thread, _ in core.leaks]
+    return [(code, 0) for code in codes if code is not None]
 
 
 def _unwind(core: Core, zero: Thread) -> None:

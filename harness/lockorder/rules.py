@@ -12,7 +12,7 @@ chain that is known needs no judging: its edges exist and its rules held. That i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -33,7 +33,13 @@ _UNTRACKED: Final = int(LockFlags.TRACKING_DISABLED)
 
 _ALWAYS_JUDGED: Final = -1  # no schedule has this index, so such a chain never takes the hot path
 
-_Direct: TypeAlias = tuple[Place, Finding]
+
+class _Direct(NamedTuple):
+    """A finding that the graph cannot give again: its discovery, and how often it was made."""
+
+    place: Place
+    finding: Finding
+    counts: Pair
 
 
 class Chain:
@@ -121,8 +127,8 @@ class LockRules:
         self.muted: list[Finding] = []
         self._root = Chain(None, None, muted=False)
         self._graph = ClassGraph(self.classes, mode_blind=self.mode_blind)
-        self._known: set[Any] = set()
-        self._direct: list[_Direct] = []  # findings that the graph cannot give again
+        self._known: set[Any] = set()  # findings that the graph gave
+        self._direct: dict[Any, _Direct] = {}
 
     # ---- events -----------------------------------------------------------------------------
 
@@ -237,6 +243,18 @@ class LockRules:
         self._fold()
         return dict(sorted(self._dropped.items()))
 
+    def counts(self, finding: Finding) -> tuple[int, int]:
+        """Count how often a finding was made, and in how many schedules.
+
+        A finding that follows from edges was made as often as its rarest edge.
+        """
+        direct = self._direct.get(_identity(finding))
+        if direct is not None:
+            return direct.counts.count, direct.counts.schedules
+        self._fold()
+        pairs = [self._graph.pair(w.outer, w.inner) for w in finding.edges]
+        return min(pair.count for pair in pairs), min(pair.schedules for pair in pairs)
+
     def complete(self) -> list[Finding]:
         """Name a cycle for every edge that lies on one and is in no finding yet.
 
@@ -291,7 +309,7 @@ class LockRules:
             pair.schedules += more.schedules
         for subject, count in other._dropped.items():
             self._dropped[subject] = self._dropped.get(subject, 0) + count
-        self._rebuild(links.values(), pairs, self._direct + other._direct)
+        self._rebuild(links.values(), pairs, [*self._direct.values(), *other._direct.values()])
 
     def resolve(self, site: Callable[[SiteRef], SiteRef]) -> None:
         """Replace every site by ``site(old)``: before merging across processes, or before saving.
@@ -303,7 +321,10 @@ class LockRules:
             link._replace(witness=_resolved(link.witness, site))
             for link in self._graph.links.values()
         ]
-        direct = [(place, _with_sites(finding, site)) for place, finding in self._direct]
+        direct = [
+            known._replace(finding=_with_sites(known.finding, site))
+            for known in self._direct.values()
+        ]
         self._rebuild(links, self._graph.pairs, direct)
 
     # ---- judging ----------------------------------------------------------------------------
@@ -504,17 +525,23 @@ class LockRules:
                 self._known.add(key)
                 (self.muted if finding.muted else self.findings).append(finding)
 
-    def _record_direct(self, finding: Finding) -> None:
+    def _record_direct(self, finding: Finding, counts: Pair | None = None) -> None:
         """Record a finding that the graph cannot give again, once per rule, classes and sites."""
-        sites = tuple(
-            (w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges
-        )
-        key = (finding.rule, finding.result, finding.classes, finding.muted, sites)
-        if key not in self._known:
-            self._known.add(key)
-            self._direct.append(((finding.schedule, self._rank), finding))
+        key = _identity(finding)
+        known = self._direct.get(key)
+        if known is None:
+            place = (finding.schedule, self._rank)
+            known = self._direct[key] = _Direct(place, finding, Pair())
             self._rank += 1
             (self.muted if finding.muted else self.findings).append(finding)
+        if counts is None:
+            known.counts.count += 1
+            if known.counts.last != finding.schedule:
+                known.counts.last = finding.schedule
+                known.counts.schedules += 1
+        else:
+            known.counts.count += counts.count
+            known.counts.schedules += counts.schedules
 
     def _drop(self, reason: str, subject: str) -> None:
         """Count something that was left out."""
@@ -542,20 +569,24 @@ class LockRules:
         now = self._schedule
         self._forget_graph()
         self._graph.pairs = pairs
-        events: list[tuple[Place, Link | Finding]] = [(link.place, link) for link in links]
-        events += direct
-        for (schedule, rank), event in sorted(events, key=lambda event: event[0]):
-            if schedule != self._schedule or rank < 0:
-                self.begin(schedule)
-            if isinstance(event, Finding):
-                self._record_direct(event)
+        events: list[Link | _Direct] = [*links, *direct]
+        for event in sorted(events, key=lambda event: event.place):
+            if event.place[0] != self._schedule or event.place[1] < 0:
+                self.begin(event.place[0])
+            if isinstance(event, _Direct):
+                self._record_direct(event.finding, event.counts)
             else:
-                place = event.place if event.preloaded else (schedule, self._rank)
+                place = event.place if event.preloaded else (event.place[0], self._rank)
                 self._discover(event._replace(place=place))
-        ranks = [place[1] for place, _ in self._direct if place[0] == now]
-        ranks += [link.place[1] for link in self._graph.links.values() if link.place[0] == now]
+        found = [*self._direct.values(), *self._graph.links.values()]
         self._schedule = now
-        self._rank = max(ranks, default=-1) + 1
+        self._rank = 1 + max((each.place[1] for each in found if each.place[0] == now), default=-1)
+
+
+def _identity(finding: Finding) -> tuple[Any, ...]:
+    """What makes two direct findings the same."""
+    sites = ((w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges)
+    return (finding.rule, finding.result, finding.classes, finding.muted, *sites)
 
 
 def _resolved(witness: Witness, site: Callable[[SiteRef], SiteRef]) -> Witness:

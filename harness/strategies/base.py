@@ -43,9 +43,13 @@ class Options:
         if seed < 0:
             raise UsageError(f"seed must be 0 or more, got {seed}")
         if depth < 1:
-            raise UsageError(f"depth must be at least 1 (it counts ordering constraints), got {depth}")
+            raise UsageError(
+                f"depth must be at least 1 (it counts ordering constraints), got {depth}"
+            )
         if preemptions is not None and preemptions < 0:
-            raise UsageError(f"preemptions must be 0 or more, or None for no bound, got {preemptions}")
+            raise UsageError(
+                f"preemptions must be 0 or more, or None for no bound, got {preemptions}"
+            )
         self.seed = seed
         self.depth = depth
         self.preemptions = preemptions

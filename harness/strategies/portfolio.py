@@ -34,7 +34,9 @@ class Portfolio(Strategy):
     def _member(self, depth: int) -> Strategy:
         if depth == 0:
             return RandomWalk(self.options)
-        options = Options(self.options.seed, max(depth, self.options.depth) if depth == max(_ROTATION) else depth)
+        options = Options(
+            self.options.seed, max(depth, self.options.depth) if depth == max(_ROTATION) else depth
+        )
         options.length = self.options.length
         options.threads = self.options.threads
         return Pct(options)

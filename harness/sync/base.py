@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from harness.engine.core import CORE, Thread
 
@@ -19,8 +20,7 @@ class Primitive:
     __slots__ = ("address", "name", "wanters")
 
     # Whether holding this lock forbids blocking.
-    spins = False
-    lock_class = None
+    spins: ClassVar[bool] = False
 
     def __init__(self, name: str | None) -> None:
         """Nobody wants it yet."""

@@ -121,9 +121,7 @@ def excludes(lock: str | AnyLock) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return _annotate(lock, wanted=False)
 
 
-def _annotate(
-    lock: str | AnyLock, *, wanted: bool
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def _annotate(lock: str | AnyLock, *, wanted: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(fn: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(fn)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:

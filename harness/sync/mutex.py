@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, ClassVar
 
-from harness.engine.core import CORE, Thread, place
+from harness.engine.core import CORE, Thread, called, place
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.lockorder.rules import HeldLocks
@@ -52,9 +52,11 @@ class Lock(Primitive):
         self.order = order
         self.checks: list[tuple[str, Check]] = []
         if invariant is not None:
-            self.checks.append((getattr(invariant, "__name__", "invariant"), invariant))
+            self.checks.append((called(invariant), invariant))
 
-    def acquire(self, blocking: bool = True, timeout: float = -1, *, order: int | None = None) -> bool:
+    def acquire(
+        self, blocking: bool = True, timeout: float = -1, *, order: int | None = None
+    ) -> bool:
         """Take the lock, waiting until it is free; one step.
 
         Args:
@@ -95,8 +97,8 @@ class Lock(Primitive):
             finally:
                 self.wanters.remove(me)
         self.owner = me
-        for waiter in self.wanters:
-            core.disable(waiter)
+        if self.wanters:
+            core.disable_all(self.wanters)
         me.held.append(self)
         return True
 
@@ -173,8 +175,8 @@ class Lock(Primitive):
     def take(self, me: Thread) -> None:
         """Become the owner; the lock is free. Wanters cannot run any more."""
         self.owner = me
-        for waiter in self.wanters:
-            CORE.disable(waiter)
+        if self.wanters:
+            CORE.disable_all(self.wanters)
         me.held.append(self)
 
     def release(self) -> None:
@@ -202,8 +204,8 @@ class Lock(Primitive):
             core.examine(self.checks)
         self.owner = None
         me.held.remove(self)
-        for waiter in self.wanters:
-            core.enable(waiter)
+        if self.wanters:
+            core.enable_all(self.wanters)
         if self.lock_class is not None and me.locks is not None:
             core.rules.released(me.locks, self.address)
 
@@ -274,7 +276,9 @@ class SpinLock(Lock):
 
     spins = True
 
-    def acquire(self, blocking: bool = True, timeout: float = -1, *, order: int | None = None) -> bool:
+    def acquire(
+        self, blocking: bool = True, timeout: float = -1, *, order: int | None = None
+    ) -> bool:
         """As ``Mutex.acquire``."""
         if blocking is not True or timeout != -1:
             return self._attempt(CORE.cur, blocking, timeout, order)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from harness.engine.core import CORE, OUTSIDE, Group, Thread, current
+from harness.engine.core import CORE, OUTSIDE, Group, Thread, called, current
 from harness.errors import UsageError
 from harness.sync.base import Primitive, point
 from harness.sync.mutex import Lock
@@ -143,7 +143,7 @@ def invariant(
         UsageError: No schedule is running, or ``every`` is something else.
     """
     current()
-    entry = (name or getattr(predicate, "__name__", "invariant"), predicate)
+    entry = (name or called(predicate), predicate)
     if isinstance(every, Lock):
         every.checks.append(entry)
     elif every == "step":
@@ -157,11 +157,7 @@ def invariant(
 
 
 def sometimes(name: str) -> None:
-    """Say that this place was reached; no schedule point.
-
-    A name that ``explore`` has heard of in one schedule and another place announces (see
-    ``expect``) but never reaches makes the exploration inconclusive.
-    """
+    """Say that this place was reached; no schedule point. See ``Exploration.reached``."""
     current()
     CORE.reached.add(name)
 

@@ -45,7 +45,7 @@ def exception_text(error: BaseException) -> str:
     chain = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = chain
     seen = 0
-    while link is not None and seen < 100:  # noqa: PLR2004 - chains may be circular
+    while link is not None and seen < 100:
         kept = [frame for frame in link.stack if not frame.filename.startswith(PACKAGE)]
         link.stack = traceback.StackSummary.from_list(kept)
         link = link.__cause__ or link.__context__

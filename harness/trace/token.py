@@ -111,7 +111,7 @@ def unpack(data: bytes) -> dict[int, int]:
 
 
 def _varint(out: bytearray, value: int) -> None:
-    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
+    while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
@@ -119,11 +119,11 @@ def _varint(out: bytearray, value: int) -> None:
 
 def _read(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
-    while position < len(data) and shift <= 63:  # noqa: PLR2004 - no number is longer
+    while position < len(data) and shift <= 63:
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the last byte has no high bit
+        if byte < 0x80:
             return value, position
         shift += 7
     raise TokenError("the token's choices are damaged; copy it again, whole")
@@ -206,7 +206,9 @@ def _from_text(text: str) -> bytes:
         data = b""
     body = data[4:]
     if not body or hashlib.sha256(body).digest()[:4] != data[:4]:
-        raise TokenError(f"the token {_short(PREFIX + text)} is damaged or cut short; copy it again, whole")
+        raise TokenError(
+            f"the token {_short(PREFIX + text)} is damaged or cut short; copy it again, whole"
+        )
     return body
 
 

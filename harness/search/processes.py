@@ -17,7 +17,9 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
 from harness.errors import UsageError
-from harness.explore import BLOCK, Exploration, Part, Setup, assemble, explore_part
+from harness.search.part import Part, explore_part
+from harness.search.setup import BLOCK, Setup
+from harness.search.verdict import Exploration, assemble
 
 _worker = 0
 
@@ -87,7 +89,9 @@ def importable(program: Any) -> tuple[str, str]:
             "move it to the top level of a module"
         )
     if _load(module, name) is not program:
-        raise UsageError(f"{module}.{name} is not the program that was given; processes > 1 needs it to be")
+        raise UsageError(
+            f"{module}.{name} is not the program that was given; processes > 1 needs it to be"
+        )
     return module, name
 
 
@@ -100,7 +104,7 @@ def _load(module: str, name: str) -> Any:
 
 def _number_worker(numbers: Synchronized[int]) -> None:
     """Each process explores on a core of its own."""
-    global _worker  # noqa: PLW0603 - one number for the life of the process
+    global _worker
     with numbers.get_lock():
         _worker = numbers.value
         numbers.value += 1

@@ -1,0 +1,200 @@
+"""A stretch of an exploration: schedules ``first`` to ``last``, in this process."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.engine.core import CORE, Finding
+from harness.errors import UsageError
+from harness.lockorder.rules import Finding as OrderFinding
+from harness.lockorder.rules import LockRules
+from harness.search.recording import Failure, finding_of, key_of, order_key, record, resolved
+from harness.search.setup import Program, Progress, Setup
+from harness.search.stage import Stage, prepare
+from harness.strategies import Strategy
+from harness.strategies.replay import Script
+
+# Young garbage is collected every so many schedules; the collector is off inside one, so that no
+# finalizer runs at a place that depends on allocation counts.
+_COLLECT_EVERY: Final = 64
+_PROGRESS_EVERY: Final = 32
+
+
+@dataclass
+class Part:
+    """What one process did of an exploration: schedules ``first`` to ``first + schedules - 1``."""
+
+    first: int
+    schedules: int = 0
+    steps: int = 0
+    switches: int = 0
+    preemptions: int = 0
+    blocked: int = 0
+    bounded: int = 0
+    decisions: int = 0
+    seconds: float = 0.0
+    exhausted: bool = False
+    cut: str = ""
+    detail: str = ""
+    failing: dict[str, int] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    # Choices of schedules in which a lock-order finding closed, for strategies that enumerate.
+    choices: dict[int, list[int]] = field(default_factory=dict)
+    rules: LockRules = field(default_factory=LockRules)
+    entered: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
+    reached: set[str] = field(default_factory=set)
+
+    @property
+    def first_failing(self) -> int | None:
+        """Number of the first schedule that failed here."""
+        return min((failure.schedule for failure in self.failures), default=None)
+
+
+def explore_part(
+    program: Program,
+    setup: Setup,
+    first: int,
+    last: int | None,
+    *,
+    seconds: float | None = None,
+    worker: int | None = None,
+    progress: Progress | None = None,
+) -> Part:
+    """Run schedules ``first`` to ``last`` (from 1, inclusive; None: until exhausted).
+
+    Without ``seconds`` the result is a pure function of the other arguments.
+
+    Args:
+        program: Callable without arguments.
+        setup: What decides each schedule.
+        first: Number of the first schedule.
+        last: Number of the last one.
+        seconds: Wall time after which no further schedule begins.
+        worker: Which core to run on; None chooses.
+        progress: Called now and then with the schedules done and the failures found so far.
+
+    Raises:
+        UsageError: The setup cannot work, or the program misused a primitive.
+    """
+    setup.check()
+    part = Part(first, rules=setup.rules())
+    began = time.monotonic()
+    with Stage(setup.hang_seconds, worker) as stage:
+        strategy = prepare(stage, program, setup)
+        if CORE.cut == "hang":
+            _note_hang(part, stage)
+        if strategy.sequential and first != 1:
+            raise UsageError(f"strategy {setup.strategy!r} cannot begin at schedule {first}")
+        schedule = first
+        while not part.cut and (last is None or schedule <= last) and not strategy.exhausted:
+            if seconds is not None and time.monotonic() - began >= seconds:
+                part.cut = "seconds"
+                break
+            _one(stage, program, setup, strategy, schedule, part)
+            if progress is not None and part.schedules % _PROGRESS_EVERY == 0:
+                progress(part.schedules, len(part.failures))
+            if setup.stop_at_first and part.failures:
+                break
+            schedule += 1
+        part.exhausted = strategy.exhausted
+        if progress is not None:
+            progress(part.schedules, len(part.failures))
+    part.rules.resolve(resolved)
+    part.seconds = time.monotonic() - began
+    for failure in part.failures:
+        failure.attach(program)
+    return part
+
+
+def _one(
+    stage: Stage, program: Program, setup: Setup, strategy: Strategy, schedule: int, part: Part
+) -> None:
+    """Run schedule number ``schedule`` and enter what came of it into ``part``."""
+    rules = part.rules
+    known = len(rules.findings)
+    core, _ = stage.run(
+        program, rules, setup.limits(), lambda core: strategy.begin(core, schedule), schedule
+    )
+    if core.cut == "interrupted":
+        part.cut = "interrupted"
+        return
+    part.schedules += 1
+    part.steps += min(core.steps, setup.steps_max)
+    part.switches += core.switches
+    part.preemptions += core.preemptions
+    part.decisions += len(core.choices)
+    part.reached |= core.reached
+    for thread in core.threads[1:]:
+        part.named.add(thread.name)
+        if thread.kind:
+            part.entered.add(thread.name)
+    if core.cut == "hang":
+        _note_hang(part, stage)
+        return
+    finding = finding_of(core, setup, fair=strategy.fair_in(schedule))
+    if core.cut == "bound":
+        part.bounded += 1
+    elif core.cut == "blocked":
+        part.blocked += 1
+    choices = list(core.choices)
+    if hasattr(strategy, "backtrack"):
+        strategy.backtrack()
+    if len(rules.findings) > known:
+        part.choices[schedule] = choices
+        _add_order_failures(stage, program, setup, part, rules.findings[known:], choices)
+    if finding is not None:
+        _add_failure(stage, program, setup, part, finding, schedule, choices)
+    if part.schedules % _COLLECT_EVERY == 0:
+        gc.collect(1)
+
+
+def _note_hang(part: Part, stage: Stage) -> None:
+    part.cut = "hang"
+    name, part.detail = stage.pool.hung or ("a thread", "")
+    part.detail = f"{name}\n{part.detail}"
+
+
+def _add_failure(
+    stage: Stage,
+    program: Program,
+    setup: Setup,
+    part: Part,
+    finding: Finding,
+    schedule: int,
+    choices: Sequence[int],
+) -> None:
+    """Count a failing schedule; the first of each fingerprint is recorded in full."""
+    part.failing[finding.kind] = part.failing.get(finding.kind, 0) + 1
+    if finding.kind == "lock-order" and finding.order is not None:
+        key = order_key(finding.order)
+    else:
+        key = key_of(finding)
+    finding.error = None
+    if any(failure.fingerprint == key for failure in part.failures):
+        return
+    again = record(stage, program, setup, schedule, Script(choices).begin, [])
+    part.failures.append(again.failure(finding, key, setup, schedule))
+
+
+def _add_order_failures(
+    stage: Stage,
+    program: Program,
+    setup: Setup,
+    part: Part,
+    orders: Iterable[OrderFinding],
+    choices: Sequence[int],
+) -> None:
+    """Turn lock-order findings into failures; those that ended the schedule come with it."""
+    for order in orders:
+        key = order_key(order)
+        if order.fatal or any(failure.fingerprint == key for failure in part.failures):
+            continue
+        again = record(
+            stage, program, setup, order.schedule, Script(choices).begin, list(order.earlier())
+        )
+        part.failures.append(again.order_failure(order, key, setup))

@@ -1,0 +1,398 @@
+"""A failing schedule, recorded: the ``Failure``, its token, and running it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from harness.engine.core import CORE, Choose, Core, Finding, Thread
+from harness.errors import InternalError, ReplayDivergence, UsageError
+from harness.lockorder.rules import Finding as OrderFinding
+from harness.lockorder.rules import Witness
+from harness.search.setup import Program, Setup
+from harness.search.stage import Stage, prepare
+from harness.strategies import strategy_named
+from harness.strategies.replay import Deviations
+from harness.trace.events import Site, Step, Story
+from harness.trace.recorder import TraceRecorder, digest, fingerprint
+from harness.trace.site import site_of
+from harness.trace.story import tell
+from harness.trace.table import render
+from harness.trace.token import Token, decode, encode, first_difference, marks, pack, unpack
+
+
+class Failure:
+    """One failing schedule.
+
+    Attributes:
+        kind: assertion, exception, deadlock, lost-wakeup, livelock, data-race, lock-order, guard,
+            invariant, leak, nondeterminism or hang.
+        message: What happened, for a reader.
+        token: Replays the schedule, anywhere.
+        schedule: Its number in the exploration, from 1.
+        preemptions: Switches away from a thread that could have gone on.
+        steps: Steps up to the failure.
+        fingerprint: Equal for failures of one kind at the same sites.
+        digest: Equal for equal schedules: of every step's thread, operation, object and outcome.
+    """
+
+    def __init__(
+        self, kind: str, message: str, token: str, schedule: int, story: Story | None, **facts: Any
+    ) -> None:
+        """Made by the explorer; ``facts`` are the other attributes."""
+        self.kind = kind
+        self.message = message
+        self.token = token
+        self.schedule = schedule
+        self.preemptions: int = facts["preemptions"]
+        self.steps: int = facts["steps"]
+        self.fingerprint: str = facts["fingerprint"]
+        self.digest: str = facts["digest"]
+        self._story = story
+        self._program: Program | None = None
+
+    def __repr__(self) -> str:
+        """Kind, message and token, on one line."""
+        return f"<Failure {self.kind}: {self.message.splitlines()[0]} ({self.token})>"
+
+    def attach(self, program: Program) -> Failure:
+        """Remember the program, so that the schedule can be run again."""
+        self._program = program
+        return self
+
+    def trace(self) -> list[Step]:
+        """Replay the schedule and return every step of it.
+
+        Raises:
+            UsageError: The program is not known here; use ``replay(program, token)``.
+            ReplayDivergence: The program has changed since.
+        """
+        return list(self._replayed().story().steps)
+
+    def story(self) -> Story:
+        """The recorded schedule; replayed if this failure came from another process."""
+        return self._replayed().story() if self._story is None else self._story
+
+    def _replayed(self) -> Failure:
+        if self._program is None:
+            raise UsageError("this failure does not know its program; use replay(program, token)")
+        again = replay(self._program, self.token)
+        if again is None:
+            raise ReplayDivergence(self.steps, self.kind, "no failure")
+        return again
+
+    def text(self, *, command: str | None = None) -> str:
+        """The report for a terminal: at most 100 columns, the replay command last."""
+        facts = {
+            "schedule": self.schedule,
+            "preemptions": self.preemptions,
+            "steps": self.steps,
+            "fingerprint": self.fingerprint,
+            "digest": self.digest,
+        }
+        return render(self.story(), replay_command=command or self.command(), facts=facts)
+
+    def command(self) -> str:
+        """A command that replays it: runnable where the program can be imported."""
+        program = self._program
+        module = getattr(program, "__module__", "__main__")
+        name = getattr(program, "__qualname__", "program")
+        if module == "__main__" or "<" in name or "." in name:
+            return f"harness.replay({name.rsplit('.', 1)[-1]}, {self.token!r})"
+        return (
+            f'python -c "from harness import replay; from {module} import {name}; '
+            f"print(replay({name}, '{self.token}').text())\""
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travels between processes without program and story."""
+        return {**self.__dict__, "_story": None, "_program": None}
+
+
+def resolved(site: Any) -> Site | None:
+    """A place as the lock rules keep it, as a site; a site stays what it is."""
+    return site if isinstance(site, Site) or site is None else site_of(site)
+
+
+def finding_of(core: Core, setup: Setup, *, fair: bool) -> Finding | None:
+    """The finding of the schedule that has just run; a step bound under a fair strategy is one."""
+    if core.cut == "bound" and fair:
+        names = ", ".join(t.name for t in core.threads if t.enabled) or "nobody"
+        return Finding(
+            "livelock",
+            f"no end after {setup.steps_max} steps under a fair strategy; still able to run: {names}",
+            core.threads[0],
+        )
+    return core.finding
+
+
+def key_of(finding: Finding) -> str:
+    """The fingerprint, from what is known without a recording."""
+    return fingerprint(finding.kind, finding.rule, [site_of(place) for place in finding.frames])
+
+
+def order_key(order: OrderFinding) -> str:
+    return fingerprint("lock-order", f"{order.rule}:{order.result}:{'>'.join(order.classes)}", [])
+
+
+class Recording:
+    """A schedule that was run with everything recorded."""
+
+    def __init__(self, core: Core, recorder: TraceRecorder, taken: list[int], edges: list[Witness]):
+        self.recorder = recorder
+        self.taken = taken
+        self.edges = edges
+        self.finding = core.finding
+        self.cut = core.cut
+        self.rules = core.rules
+        self.steps = recorder.steps
+        self.preemptions = core.preemptions
+        self.name = getattr(core.threads[0].fn, "__qualname__", "program")
+
+    def failure(self, wanted: Finding, key: str, setup: Setup, schedule: int) -> Failure:
+        """The failure ``wanted``, or what this run says about the program's determinism."""
+        finding = wanted
+        if wanted.kind != "livelock":
+            found = self.finding
+            if found is None:
+                finding = _not_again(wanted, "it passed")
+            elif found.kind == "nondeterminism":
+                finding = found
+            elif found.kind != wanted.kind or (found.order is None and key_of(found) != key):
+                finding = _not_again(wanted, f"it failed with {found.kind}: {found.message}")
+            else:
+                finding = found
+        if finding.kind == "nondeterminism":
+            key = key_of(finding)
+        return self.made(finding, key, setup, schedule)
+
+    def made(self, finding: Finding, key: str, setup: Setup, schedule: int) -> Failure:
+        """Build the failure, its token and its story."""
+        sites = [site_of(place) for place in finding.frames]
+        story = tell(finding, self.recorder, setup.steps_max)
+        return self._build(finding.kind, finding.message, key, setup, schedule, sites, story)
+
+    def order_failure(self, order: OrderFinding, key: str, setup: Setup) -> Failure:
+        """The failure of a lock-order finding that let the schedule go on."""
+        thread = CORE.threads[0] if CORE.threads else Thread(0, "main")
+        finding = Finding("lock-order", order.message, thread, rule=order.rule, order=order)
+        story = tell(finding, self.recorder, setup.steps_max)
+        return self._build("lock-order", order.message, key, setup, order.schedule, [], story)
+
+    def _build(
+        self,
+        kind: str,
+        message: str,
+        key: str,
+        setup: Setup,
+        schedule: int,
+        sites: list[Site | None],
+        story: Story,
+    ) -> Failure:
+        stride, checkpoints = marks(self.steps)
+        token = Token(
+            program=self.name,
+            strategy=setup.strategy,
+            seed=setup.seed,
+            schedule=schedule,
+            deviations=pack(self.taken),
+            steps=len(self.steps),
+            stride=stride,
+            checkpoints=checkpoints,
+            kind=kind,
+            fingerprint=key,
+            steps_max=setup.steps_max,
+            early_timeouts=setup.early_timeouts,
+            meta=setup.meta,
+            edges=[_edge_of(witness) for witness in self.edges],
+        )
+        return Failure(
+            kind,
+            message,
+            encode(token),
+            schedule,
+            story,
+            preemptions=self.preemptions,
+            steps=len(self.steps),
+            fingerprint=key,
+            digest=digest(self.steps, kind, sites),
+        )
+
+
+def _edge_of(witness: Witness) -> list[str | int]:
+    """A lock-order edge of an earlier schedule, as a token carries it."""
+    return [
+        witness.outer,
+        witness.inner,
+        witness.outer_mode,
+        witness.inner_mode,
+        witness.thread,
+        witness.schedule,
+    ]
+
+
+def witness_of(edge: Sequence[str | int]) -> Witness:
+    outer, inner, outer_mode, inner_mode, thread, schedule = edge
+    return Witness(
+        str(outer),
+        str(inner),
+        str(outer_mode),
+        str(inner_mode),
+        None,
+        None,
+        str(thread),
+        int(schedule),
+    )
+
+
+def _not_again(wanted: Finding, instead: str) -> Finding:
+    return Finding(
+        "nondeterminism",
+        f"a schedule that failed ({wanted.kind}: {wanted.message.splitlines()[0]}) was run again with "
+        f"the same choices, and {instead}; the program depends on something else than its choices",
+        wanted.thread,
+    )
+
+
+def record(
+    stage: Stage,
+    program: Program,
+    setup: Setup,
+    schedule: int,
+    begin: Callable[[Core], Choose],
+    edges: list[Witness],
+) -> Recording:
+    """Run one schedule with everything recorded, and note how it deviates from the default."""
+    rules = setup.rules()
+    rules.preload(edges)
+    taken: list[int] = []
+
+    def noting(core: Core) -> Choose:
+        inner = begin(core)
+
+        def choose() -> Thread:
+            cur = core.cur
+            before = len(core.choices)
+            thread = inner()
+            if len(core.choices) > before:
+                order = sorted(core.run, key=lambda other: (other is not cur, other.index))
+                taken.append(order.index(thread))
+            return thread
+
+        return choose
+
+    core, recorder = stage.run(program, rules, setup.limits(), noting, schedule, record=True)
+    assert recorder is not None
+    return Recording(core, recorder, taken, edges)
+
+
+def replay(program: Program, token: str) -> Failure | None:
+    """Run the schedule of ``token`` again, recorded in full.
+
+    Returns:
+        The failure, or None where the schedule still fits and no longer fails.
+
+    Raises:
+        TokenError: The token cannot be read.
+        ReplayDivergence: The schedule does not fit ``program`` (any more).
+    """
+    wanted = decode(token)
+    setup = Setup(
+        strategy=wanted.strategy,
+        seed=wanted.seed,
+        steps_max=wanted.steps_max,
+        early_timeouts=wanted.early_timeouts,
+        meta=wanted.meta,
+    )
+    deviations = Deviations(unpack(wanted.deviations))
+    edges = [witness_of(edge) for edge in wanted.edges]
+    with Stage(setup.hang_seconds) as stage:
+        again = record(stage, program, setup, wanted.schedule, deviations.begin, edges)
+        if again.cut in ("interrupted", "hang"):
+            raise KeyboardInterrupt if again.cut == "interrupted" else _hung(stage)
+        _must_fit(wanted, again, deviations)
+        failure = _failure_again(wanted, again, setup)
+    return None if failure is None else failure.attach(program)
+
+
+def _hung(stage: Stage) -> InternalError:
+    name, stacks = stage.pool.hung or ("a thread", "")
+    return InternalError(
+        f"thread {name} blocked in something the harness does not control\n{stacks}"
+    )
+
+
+def _must_fit(wanted: Token, again: Recording, deviations: Deviations) -> None:
+    """Raise ``ReplayDivergence`` unless the recorded steps are those of the token."""
+    if deviations.misfit is not None:
+        step, alternative, enabled = deviations.misfit
+        raise ReplayDivergence(
+            step, f"at least {alternative + 1} threads that can run", f"{enabled}"
+        )
+    different = first_difference(wanted, again.steps)
+    if different is not None:
+        found = _describe(again.steps, different)
+        raise ReplayDivergence(different, "the recorded operations", found)
+    if deviations.unused:
+        raise ReplayDivergence(len(again.steps) + 1, "more choices", "the end of the program")
+
+
+def _describe(steps: Sequence[Step], number: int) -> str:
+    if number > len(steps):
+        return f"the end of the schedule after {len(steps)} steps"
+    step = steps[number - 1]
+    return f"{step.name}: {step.kind} {step.obj}"
+
+
+def _failure_again(wanted: Token, again: Recording, setup: Setup) -> Failure | None:
+    if wanted.kind == "lock-order":
+        for order in again.rules.findings:
+            if not order.fatal and order_key(order) == wanted.fingerprint:
+                again.rules.resolve(resolved)
+                order = next(o for o in again.rules.findings if order_key(o) == wanted.fingerprint)
+                return again.order_failure(order, wanted.fingerprint, setup)
+    finding = again.finding
+    if again.cut == "bound":
+        finding = Finding(
+            "livelock",
+            f"no end after {setup.steps_max} steps under a fair strategy",
+            CORE.threads[0],
+        )
+    if finding is None:
+        return None
+    key = order_key(finding.order) if finding.order is not None else key_of(finding)
+    return again.made(finding, key, setup, wanted.schedule)
+
+
+def record_schedule(program: Program, setup: Setup, schedule: int) -> tuple[Failure | None, Story]:
+    """Run schedule number ``schedule`` of an exploration, recorded in full.
+
+    Returns:
+        Its failure or None, and its story.
+
+    Raises:
+        UsageError: The setup cannot work, or the strategy only reaches a schedule through all before.
+    """
+    setup.check()
+    if strategy_named(setup.strategy).sequential and schedule != 1:
+        raise UsageError(
+            f"strategy {setup.strategy!r} cannot begin at schedule {schedule}; replay its token"
+        )
+    with Stage(setup.hang_seconds) as stage:
+        strategy = prepare(stage, program, setup)
+        recording = record(
+            stage, program, setup, schedule, lambda core: strategy.begin(core, schedule), []
+        )
+        finding = recording.finding
+        if recording.cut == "bound" and strategy.fair_in(schedule):
+            finding = finding_of(CORE, setup, fair=True)
+        failure = None
+        if finding is not None:
+            key = order_key(finding.order) if finding.order is not None else key_of(finding)
+            failure = recording.made(finding, key, setup, schedule).attach(program)
+        else:
+            recording.rules.resolve(resolved)
+            for order in recording.rules.findings:
+                failure = recording.order_failure(order, order_key(order), setup).attach(program)
+                break
+        return failure, tell(finding, recording.recorder, setup.steps_max)

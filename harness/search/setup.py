@@ -1,0 +1,73 @@
+"""What decides each schedule of an exploration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.engine.schedule import Limits
+from harness.errors import UsageError
+from harness.lockorder.rules import LockRules
+from harness.strategies import Options, strategy_named
+
+Program = Callable[[], object]
+Meta = dict[str, str | int]
+Progress = Callable[[int, int], None]
+
+# Schedules in one block of a divided exploration; does not depend on the number of processes.
+BLOCK: Final = 64
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything but the program that decides what schedule number *i* is.
+
+    Attributes:
+        strategy: Name of the strategy.
+        seed: Not negative.
+        depth: For ``pct``.
+        preemptions: Bound, for strategies that take one.
+        steps_max: Step bound of a schedule, at least 1.
+        early_timeouts: Timeouts may fire at any step.
+        hang_seconds: Wall time without a step after which a thread counts as hung.
+        stop_at_first: Stop at the first failing schedule.
+        meta: Carried by tokens.
+        mode_blind: Lock rules treat readers like writers, as the kernel does.
+    """
+
+    strategy: str = "portfolio"
+    seed: int = 0
+    depth: int = 3
+    preemptions: int | None = None
+    steps_max: int = 20_000
+    early_timeouts: bool = False
+    hang_seconds: float = 5.0
+    stop_at_first: bool = True
+    meta: Meta = field(default_factory=dict)
+    mode_blind: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            UsageError: It says which value, and what would do.
+        """
+        kind = strategy_named(self.strategy)
+        Options(self.seed, self.depth, self.preemptions)
+        if self.preemptions is not None and not kind.bounded:
+            raise UsageError(
+                f"preemptions bounds an exhaustive search; strategy {self.strategy!r} takes no bound"
+            )
+        if self.steps_max < 1:
+            raise UsageError(f"steps_max must be at least 1, got {self.steps_max}")
+        if not self.hang_seconds > 0:
+            raise UsageError(f"hang_seconds must be more than 0, got {self.hang_seconds!r}")
+
+    def limits(self) -> Limits:
+        """The bounds of one schedule."""
+        return Limits(self.steps_max, early_timeouts=self.early_timeouts)
+
+    def rules(self) -> LockRules:
+        """Fresh lock rules."""
+        return LockRules(mode_blind=self.mode_blind)

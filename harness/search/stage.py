@@ -1,0 +1,125 @@
+"""Where schedules run: settled threads, a pool, a watchdog, the collector off."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Final, Self
+
+from harness.engine.core import CORE, OUTSIDE, Choose, Core
+from harness.engine.pool import Pool, Watchdog, settled
+from harness.engine.schedule import Limits, run
+from harness.errors import UsageError
+from harness.lockorder.rules import LockRules
+from harness.search.setup import Program, Setup
+from harness.strategies import Options, Strategy, strategy_named
+from harness.trace.recorder import TraceRecorder
+
+
+class Stage:
+    """Where schedules run: settled threads, a pool, a watchdog, the collector off.
+
+    Attributes:
+        refused: Why SCHED_BATCH or the pinning was refused; None if both are on.
+    """
+
+    def __init__(self, hang_seconds: float, worker: int | None = None) -> None:
+        self._seconds = hang_seconds
+        self._worker = worker
+        self._exit = contextlib.ExitStack()
+        self.refused: str | None = None
+
+    def __enter__(self) -> Self:
+        if CORE.cur is not OUTSIDE:
+            raise UsageError("explore() was called inside a schedule; a process runs one at a time")
+        if not _STAGE.acquire(blocking=False):
+            raise UsageError("another thread of this process is exploring; use another process")
+        self._exit.callback(_STAGE.release)
+        CORE.stop = None
+        self._exit.enter_context(_collector_off())
+        self.refused = self._exit.enter_context(settled(self._worker))
+        self.pool = Pool()
+        self._exit.callback(self.pool.close)
+        self._watchdog = self._exit.enter_context(Watchdog(self.pool, self._seconds))
+        self._exit.enter_context(_interruptible())
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._exit.close()
+        CORE.clear()
+
+    def run(
+        self,
+        program: Program,
+        rules: LockRules,
+        limits: Limits,
+        begin: Callable[[Core], Choose],
+        schedule: int,
+        *,
+        record: bool = False,
+    ) -> tuple[Core, TraceRecorder | None]:
+        """Run one schedule; see ``engine.schedule.run``."""
+        rules.begin(schedule)
+        CORE.schedule = schedule
+        recorder = TraceRecorder(CORE) if record else None
+        self._watchdog.schedule(schedule or -1)
+        try:
+            core = run(program, self.pool, rules, limits, begin, recorder)
+        finally:
+            self._watchdog.schedule(0)
+        return core, recorder
+
+
+_STAGE: Final = threading.Lock()
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the current schedule at its next step; a second one acts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is None:
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        CORE.stop = "interrupted"
+        CORE.limit = 0
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def prepare(stage: Stage, program: Program, setup: Setup) -> Strategy:
+    """Make the strategy; run the pilot schedule where it wants one."""
+    kind = strategy_named(setup.strategy)
+    options = Options(setup.seed, setup.depth, setup.preemptions)
+    if kind.needs_pilot:
+        pilot = strategy_named("random")(options)
+        core, _ = stage.run(
+            program, setup.rules(), setup.limits(), lambda core: pilot.begin(core, 0), 0
+        )
+        options.length = len(core.choices)
+        options.threads = len(core.threads)
+    return kind(options)

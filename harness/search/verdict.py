@@ -1,0 +1,226 @@
+"""What many schedules amount to: parts put together, and the verdict they earn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.lockorder.rules import Finding as OrderFinding
+from harness.lockorder.rules import LockRules
+from harness.search.part import Part, explore_part
+from harness.search.recording import Failure, order_key, record
+from harness.search.setup import Program, Setup
+from harness.search.stage import Stage, prepare
+
+
+@dataclass
+class Exploration:
+    """What ``explore`` returns.
+
+    Attributes:
+        verdict: ``pass``, ``fail`` or ``inconclusive``; a pass has been earned.
+        reason: Why, in a sentence.
+        schedules: How many were run; those cut short by a reduction included.
+        steps: In all of them.
+        switches: Hand-offs from one OS thread to another.
+        preemptions: Switches away from a thread that could have gone on.
+        seconds: Wall time.
+        exhausted: Every schedule (within the bound) was run.
+        blocked: Schedules that a reduction cut short.
+        failure: The first, or None.
+        failures: The first of each fingerprint, by schedule.
+        failing: How many schedules failed, by kind.
+        lock_order: The merged lock-order graph and its findings.
+        detail: Stacks of a thread that hung, or other matter too long for the reason.
+        reached: Names given to ``sometimes``.
+    """
+
+    verdict: str
+    reason: str
+    schedules: int
+    steps: int
+    switches: int
+    preemptions: int
+    seconds: float
+    exhausted: bool
+    blocked: int
+    failure: Failure | None
+    failures: list[Failure]
+    failing: dict[str, int]
+    lock_order: LockRules
+    detail: str = ""
+    reached: tuple[str, ...] = ()
+
+
+def assemble(
+    program: Program, setup: Setup, parts: Sequence[Part], *, last: int | None = None
+) -> Exploration:
+    """Put the parts of one exploration together; the result does not depend on how it was divided.
+
+    Args:
+        program: For schedules whose lock-order finding needs edges of several parts.
+        setup: As given to every part.
+        parts: Adjoining, in any order.
+        last: Number of the last schedule that was asked for.
+    """
+    ordered = sorted(parts, key=lambda part: part.first)
+    rules = setup.rules()
+    for part in ordered:
+        rules.merge(part.rules)
+    failures = _across(program, setup, ordered, rules, _first_of_each(ordered))
+    failures.sort(key=lambda failure: (failure.schedule, failure.kind == "lock-order"))
+    if setup.stop_at_first and failures and len(ordered) > 1:
+        stop = failures[0].schedule
+        ordered, rules = _until(program, setup, ordered, stop)
+        failures = [failure for failure in failures if failure.schedule == stop]
+    return _verdict(setup, ordered, rules, failures)
+
+
+def _first_of_each(parts: Sequence[Part]) -> list[Failure]:
+    """The first failure of each fingerprint."""
+    first: dict[str, Failure] = {}
+    for part in parts:
+        for failure in part.failures:
+            known = first.get(failure.fingerprint)
+            if known is None or failure.schedule < known.schedule:
+                first[failure.fingerprint] = failure
+    return list(first.values())
+
+
+def _across(
+    program: Program,
+    setup: Setup,
+    parts: Sequence[Part],
+    rules: LockRules,
+    failures: list[Failure],
+) -> list[Failure]:
+    """Make the lock-order failures anew from the edges of all parts.
+
+    A part knows its own edges only: a cycle may close earlier, or only, with those of others.
+    """
+    if len(parts) < 2:
+        return failures
+    found: dict[str, Failure] = {}
+    for order in rules.findings:
+        key = order_key(order)
+        if not order.fatal and key not in found:
+            found[key] = _again(program, setup, order, key)
+    return [f for f in failures if f.fingerprint not in found] + list(found.values())
+
+
+def _again(program: Program, setup: Setup, order: OrderFinding, key: str) -> Failure:
+    with Stage(setup.hang_seconds) as stage:
+        strategy = prepare(stage, program, setup)
+        recording = record(
+            stage,
+            program,
+            setup,
+            order.schedule,
+            lambda core: strategy.begin(core, order.schedule),
+            list(order.earlier()),
+        )
+        return recording.order_failure(order, key, setup).attach(program)
+
+
+def _until(
+    program: Program, setup: Setup, parts: Sequence[Part], stop: int
+) -> tuple[list[Part], LockRules]:
+    """The parts as they would be had the exploration stopped at schedule ``stop``."""
+    kept: list[Part] = []
+    for part in parts:
+        if part.first > stop:
+            break
+        if part.first + part.schedules - 1 > stop:
+            again = explore_part(program, setup, part.first, stop)
+            again.seconds = part.seconds
+            kept.append(again)
+        else:
+            kept.append(part)
+    rules = setup.rules()
+    for part in kept:
+        rules.merge(part.rules)
+    return kept, rules
+
+
+def _verdict(
+    setup: Setup, parts: Sequence[Part], rules: LockRules, failures: list[Failure]
+) -> Exploration:
+    total = Part(1)
+    for part in parts:
+        for name in (
+            "schedules",
+            "steps",
+            "switches",
+            "preemptions",
+            "blocked",
+            "bounded",
+            "decisions",
+        ):
+            setattr(total, name, getattr(total, name) + getattr(part, name))
+        total.seconds = max(total.seconds, part.seconds)
+        for kind, count in part.failing.items():
+            total.failing[kind] = total.failing.get(kind, 0) + count
+        total.entered |= part.entered
+        total.named |= part.named
+        total.reached |= part.reached
+        total.exhausted = total.exhausted or part.exhausted
+        if part.cut and part.cut != "seconds" and not total.cut:
+            total.cut, total.detail = part.cut, part.detail
+    # A lock-order finding is made once, by the schedule that closed it; blocks cannot count them.
+    closed = {order.schedule for order in rules.findings if not order.fatal}
+    if closed:
+        total.failing["lock-order"] = total.failing.get("lock-order", 0) + len(closed)
+    verdict, reason = certify(total, failures, setup)
+    return Exploration(
+        verdict=verdict,
+        reason=reason,
+        schedules=total.schedules,
+        steps=total.steps,
+        switches=total.switches,
+        preemptions=total.preemptions,
+        seconds=total.seconds,
+        exhausted=total.exhausted and not total.cut,
+        blocked=total.blocked,
+        failure=failures[0] if failures else None,
+        failures=failures,
+        failing=dict(sorted(total.failing.items())),
+        lock_order=rules,
+        detail=total.detail,
+        reached=tuple(sorted(total.reached)),
+    )
+
+
+def certify(total: Part, failures: Sequence[Failure], setup: Setup) -> tuple[str, str]:
+    """Turn evidence into a verdict and its reason; the only place that says ``pass``."""
+    if failures:
+        first = failures[0]
+        return "fail", f"{first.kind} in schedule {first.schedule}"
+    if total.cut == "hang":
+        name = total.detail.split("\n", 1)[0]
+        return "inconclusive", (
+            f"thread {name} blocked in something the harness does not control and was abandoned; "
+            "see the stacks"
+        )
+    if total.cut == "interrupted":
+        return "inconclusive", f"interrupted after {total.schedules} schedules"
+    if total.schedules == 0:
+        return "inconclusive", "no schedule was run; raise the budget"
+    if total.bounded + total.blocked == total.schedules:
+        return (
+            "inconclusive",
+            f"every schedule hit the step bound of {setup.steps_max}; raise steps_max",
+        )
+    idle = sorted(total.named - total.entered)
+    if idle:
+        return "inconclusive", (
+            f"thread {', '.join(idle)} never performed an operation; nothing of it was interleaved"
+        )
+    if total.decisions == 0:
+        return (
+            "inconclusive",
+            "no schedule ever had two threads to choose from; nothing was interleaved",
+        )
+    scope = "every schedule" if total.exhausted else f"{total.schedules} schedules"
+    if total.exhausted and setup.preemptions is not None:
+        scope += f" with at most {setup.preemptions} preemptions"
+    return "pass", f"no failure in {scope}"
