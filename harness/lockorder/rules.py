@@ -20,6 +20,7 @@ from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags, flag_names
 from harness.lockorder.findings import EXCLUSIVE, SHARED, Edge, Finding, SiteRef, Witness
 from harness.lockorder.graph import ClassGraph, Link, Pair, Place
+from harness.lockorder.held import Chain, Held, HeldLocks
 
 __all__ = ["Edge", "Finding", "Held", "HeldLocks", "LockRules", "Witness"]
 
@@ -31,8 +32,6 @@ _RE_ACQUIRE_FATAL: Final = int(LockFlags.RE_ACQUIRE_FATAL)
 _UNLISTED: Final = int(LockFlags.ACTIVE_LIST_DISABLED)
 _UNTRACKED: Final = int(LockFlags.TRACKING_DISABLED)
 
-_ALWAYS_JUDGED: Final = -1  # no schedule has this index, so such a chain never takes the hot path
-
 
 class _Direct(NamedTuple):
     """A finding that the graph cannot give again: its discovery, and how often it was made."""
@@ -40,61 +39,6 @@ class _Direct(NamedTuple):
     place: Place
     finding: Finding
     counts: Pair
-
-
-class Chain:
-    """A sequence of classes held, as a node of a trie; internal."""
-
-    __slots__ = ("attempt", "count", "key", "lock_class", "muted", "next", "pairs", "schedule")
-
-    def __init__(self, key: Any, lock_class: LockClass | None, *, muted: bool) -> None:
-        """Make a node that no acquisition has reached yet."""
-        self.key = key
-        self.lock_class = lock_class
-        self.muted = muted
-        self.attempt = False
-        self.next: dict[Any, Chain] = {}
-        self.pairs: tuple[Pair, ...] | None = None  # None: never judged
-        self.count = 0  # acquisitions not yet added to the pairs
-        self.schedule = _ALWAYS_JUDGED  # the schedule in which the hot path is open
-
-
-class Held(msgspec.Struct, gc=False):
-    """A lock that a thread holds.
-
-    Attributes:
-        lock_class: Its class.
-        address: Its instance number.
-        order: The nesting order given at its acquisition.
-        mode: ``exclusive`` or ``shared``.
-        site: Where it was acquired.
-        before: The chain that was held before it; internal.
-    """
-
-    lock_class: LockClass
-    address: int
-    order: int
-    mode: str
-    site: SiteRef
-    before: Any
-
-
-class HeldLocks:
-    """The classed locks that one thread holds.
-
-    Attributes:
-        name: The thread's name, for findings.
-        entries: The locks in the order of acquisition.
-        chain: Where the thread stands among the known chains; internal.
-    """
-
-    __slots__ = ("chain", "entries", "name")
-
-    def __init__(self, name: str = "") -> None:
-        """Start with nothing held."""
-        self.name = name
-        self.entries: list[Held] = []
-        self.chain: Any = None
 
 
 class LockRules:
@@ -578,7 +522,7 @@ class LockRules:
             else:
                 place = event.place if event.preloaded else (event.place[0], self._rank)
                 self._discover(event._replace(place=place))
-        found = [*self._direct.values(), *self._graph.links.values()]
+        found: list[Link | _Direct] = [*self._direct.values(), *self._graph.links.values()]
         self._schedule = now
         self._rank = 1 + max((each.place[1] for each in found if each.place[0] == now), default=-1)
 
