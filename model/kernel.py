@@ -1,0 +1,342 @@
+"""One small modelled system, and the operations that scenarios run against it.
+
+All operations count in pages. They take a reference to the VMO for as long as they run, as a system
+call does, and return BAD_HANDLE where it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from harness.errors import UsageError
+from harness.sync import Thread, current_thread
+from model.asserts import kassert
+from model.event import kill, resume_after_suspend, suspend
+from model.evictor import Evictor
+from model.faults import FaultPlan
+from model.invariants import Invariants
+from model.oracle import Oracle
+from model.page import CONTENT_BYTES, PAGE_SIZE, VmPage
+from model.page_queues import PageQueues
+from model.page_request import PageRequest
+from model.pager_proxy import PagerProxy
+from model.pmm import PmmNode
+from model.status import Status
+from model.vmo import VmObjectPaged
+from model.world import World
+
+# Latent defects of the seed that the fixed revision corrects.
+CORRECTED: Final = frozenset({"L1", "L2"})
+# Those that stand in both revisions until their correction is modelled.
+STANDING: Final = frozenset({"L3", "L4", "L5"})
+REVISIONS: Final = {"seed": CORRECTED | STANDING, "fixed": STANDING}
+
+
+class Kernel:
+    """Physical memory, page queues, an evictor, and the VMOs that a scenario creates.
+
+    Attributes:
+        pmm: Physical memory.
+        page_queues: Which page is in which VMO.
+        evictor: Frees pages of pager-backed VMOs.
+        borrowing: Switches for loaning and borrowing.
+        faults: Injected faults; ``faults.restart()`` after the setup.
+        counters: Kernel counters by name.
+        invariants: None with checks off.
+        vmos: VMOs with an open handle, in order of creation.
+    """
+
+    def __init__(
+        self,
+        revision: str = "fixed",
+        *,
+        defects: Iterable[str] | None = None,
+        pages: int = 8,
+        faults: FaultPlan | None = None,
+        checks: bool = True,
+    ) -> None:
+        """Boot; no schedule points.
+
+        Args:
+            revision: ``"seed"`` has the latent defects L1 and L2, ``"fixed"`` does not.
+            defects: Exactly these of L1 and L2 instead (L3-L5 stand in any case).
+            pages: Physical pages of the machine.
+            faults: What fails; copied, nothing counted yet.
+            checks: Whether the invariants are on. The kernel's own asserts always are.
+
+        Raises:
+            UsageError: An unknown revision or defect.
+        """
+        if revision not in REVISIONS:
+            raise UsageError(f"unknown revision {revision!r}; known are {', '.join(REVISIONS)}")
+        chosen = REVISIONS[revision] if defects is None else frozenset(defects) | STANDING
+        unknown = sorted(chosen - CORRECTED - STANDING)
+        if unknown:
+            raise UsageError(f"unknown defects {', '.join(unknown)}; known are L1 to L5")
+        self.invariants = Invariants() if checks else None
+        oracle = self.invariants or Oracle()
+        plan = FaultPlan() if faults is None else faults.copy()
+        self._world = World(oracle=oracle, faults=plan, defects=chosen)
+        self._world.pmm = self.pmm = PmmNode(self._world, pages)
+        self._world.page_queues = self.page_queues = PageQueues(self._world)
+        self.evictor = Evictor(self._world)
+        self.borrowing = self._world.borrowing
+        self.faults = plan
+        self.counters = self._world.counters
+        self.defects = chosen
+        self.vmos: list[VmObjectPaged] = []
+        if self.invariants is not None:
+            self.invariants.install(self._world)
+
+    # -- creating and destroying ----------------------------------------------------------------
+
+    def create_contiguous(
+        self, pages: int, name: str | None = None
+    ) -> tuple[Status, VmObjectPaged | None]:
+        """Create a contiguous VMO, all pages present.
+
+        Returns:
+            OK and the VMO, or NO_MEMORY.
+        """
+        name = name or self._world.name("lender")
+        status, vmo = VmObjectPaged.create_contiguous(self._world, pages * PAGE_SIZE, name)
+        if vmo is not None:
+            self.vmos.append(vmo)
+        return status, vmo
+
+    def lender(self, pages: int, name: str | None = None, *, absent: int = 0) -> VmObjectPaged:
+        """A contiguous VMO whose last ``absent`` pages are decommitted (so loaned and FREE)."""
+        status, vmo = self.create_contiguous(pages, name)
+        if vmo is None:
+            raise UsageError(f"no {pages} contiguous pages for a lender: {status}; boot with more")
+        if absent:
+            status = self.decommit(vmo, pages - absent, absent)
+            kassert("a.setup", status is Status.OK, "decommit of a new lender:", status)
+        return vmo
+
+    def borrower(self, pages: int, name: str | None = None) -> VmObjectPaged:
+        """A pager-backed VMO, empty; ``supply`` lets it borrow."""
+        name = name or self._world.name("borrower")
+        vmo = VmObjectPaged.create_external(self._world, pages * PAGE_SIZE, name)
+        self.vmos.append(vmo)
+        return vmo
+
+    def destroy(self, vmo: VmObjectPaged) -> None:
+        """Close the handle of ``vmo``; dropping the last reference destroys it, in any thread."""
+        if vmo in self.vmos:
+            self.vmos.remove(vmo)
+            vmo.release()
+
+    def destroy_all(self) -> None:
+        """Close every handle; nothing may be running. Checks that every page came back (I32)."""
+        for vmo in self.vmos[:]:
+            self.destroy(vmo)
+        if self.invariants is not None:
+            self.invariants.check_all_gone(len(self.pmm.pages))
+
+    # -- contiguous VMOs ------------------------------------------------------------------------
+
+    def commit(
+        self, vmo: VmObjectPaged, first: int = 0, count: int | None = None, *, retry: bool = True
+    ) -> Status:
+        """Commit pages, reclaiming those that are loaned.
+
+        Args:
+            vmo: Usually a lender.
+            first: First page.
+            count: Number of pages; None for all from ``first`` on.
+            retry: Go on after a suspend, as a resumed thread does; False returns INTR_RETRY.
+
+        Returns:
+            OK, BAD_HANDLE, OUT_OF_RANGE, BAD_STATE (detached), NO_MEMORY, INTR_KILLED, INTR_RETRY.
+        """
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        offset, length = _span(vmo, first, count)
+        while True:
+            status = vmo.commit_range(offset, length)
+            if status is not Status.INTR_RETRY or not resume_after_suspend(current_thread()):
+                break
+            if not retry:
+                break
+        vmo.release()
+        return status
+
+    def begin_commit(
+        self, vmo: VmObjectPaged, first: int = 0, count: int | None = None
+    ) -> PendingCommit:
+        """Send the request of a commit or write fault and go on: the caller waits, or gives up.
+
+        The VMO is not kept alive meanwhile, only its page source is: as for a faulting thread.
+        """
+        request = PageRequest(self._world)
+        if not self._use(vmo):
+            return PendingCommit(request, Status.BAD_HANDLE)
+        status = vmo.send_commit(*_span(vmo, first, count), request)
+        vmo.release()
+        return PendingCommit(request, status)
+
+    def decommit(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
+        """Decommit pages: a lender loans them."""
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        status = vmo.decommit_range(*_span(vmo, first, count))
+        vmo.release()
+        return status
+
+    # -- pager-backed VMOs ----------------------------------------------------------------------
+
+    def supply(
+        self,
+        vmo: VmObjectPaged,
+        first: int = 0,
+        count: int | None = None,
+        content: bytes = b"pager",
+    ) -> Status:
+        """Supply pages as a pager does; they are borrowed where borrowing is on.
+
+        Returns:
+            OK, BAD_HANDLE, or NO_MEMORY (no ordinary pages to supply, or no page list node).
+        """
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        filled = content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b".")
+        status = vmo.supply(*_span(vmo, first, count), filled)
+        vmo.release()
+        return status
+
+    def answer_pager(self, vmo: VmObjectPaged, status: Status = Status.OK) -> bool:
+        """Answer the first request that waits for the pager: supply its range, or fail it.
+
+        Returns:
+            Whether there was one.
+        """
+        if not self._use(vmo):
+            return False
+        proxy = vmo.cow.page_source.provider
+        packet = proxy.read_packet() if isinstance(proxy, PagerProxy) else None
+        if packet is not None:
+            offset, length = packet
+            if status is Status.OK:
+                status = vmo.supply(offset, length, b"pager".ljust(CONTENT_BYTES, b"."))
+            if status is not Status.OK:
+                vmo.fail_pages(offset, length, status)
+        vmo.release()
+        return packet is not None
+
+    def detach(self, vmo: VmObjectPaged) -> Status:
+        """Detach a pager-backed VMO from its pager."""
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        vmo.detach_source()
+        vmo.release()
+        return Status.OK
+
+    def evict(self, target: int = 1) -> int:
+        """Run the evictor until ``target`` ordinary pages are free; returns pages evicted."""
+        return self.evictor.evict_pages(target)
+
+    def evict_page(self, vmo: VmObjectPaged, page: int = 0) -> bool:
+        """Evict one page of ``vmo``; returns whether it was there and went."""
+        if not self._use(vmo):
+            return False
+        evicted = vmo.evict_page(page * PAGE_SIZE)
+        vmo.release()
+        return evicted
+
+    # -- access ---------------------------------------------------------------------------------
+
+    def read(self, vmo: VmObjectPaged, page: int = 0) -> tuple[Status, bytes]:
+        """Read a page; of an absent page of a lender, zeroes."""
+        if not self._use(vmo):
+            return Status.BAD_HANDLE, b""
+        result = vmo.read(page * PAGE_SIZE)
+        vmo.release()
+        return result
+
+    def write(self, vmo: VmObjectPaged, page: int, content: bytes) -> Status:
+        """Write a page, committing it first."""
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        status = vmo.write(page * PAGE_SIZE, content)
+        vmo.release()
+        return status
+
+    # -- threads --------------------------------------------------------------------------------
+
+    def kill(self, thread: Thread) -> None:
+        """Kill ``thread``: its interruptible waits return INTR_KILLED."""
+        kill(thread)
+
+    def suspend(self, thread: Thread) -> None:
+        """Suspend ``thread``: one interruptible wait of it returns INTR_RETRY."""
+        suspend(thread)
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def pages_of(self, vmo: VmObjectPaged) -> list[VmPage | None]:
+        """The page in each slot; for use when nothing runs. Locks: takes the VMO lock."""
+        with vmo.cow.lock:
+            page_list = vmo.cow.page_list
+            return [page_list.lookup(offset) for offset in range(0, vmo.size, PAGE_SIZE)]
+
+    def quiesce(self, held: Iterable[VmPage] = ()) -> None:
+        """Check everything that must hold while no thread is inside of an operation.
+
+        Args:
+            held: Pages that the caller allocated and keeps.
+        """
+        if self.invariants is not None:
+            self.invariants.check_quiescent(held)
+
+    def dump(self) -> str:
+        """The whole system as text, for a reader. Locks: takes each VMO's lock."""
+        pmm = self.pmm
+        with pmm.lock:
+            free = f"pmm free {pmm.free_count} free-loaned {pmm.free_loaned_count}"
+            loans = f"loaned {pmm.loaned_count} cancelled {pmm.loan_cancelled_count}"
+        lines = [f"{free} {loans}"]
+        lines += [f"  {page}" for page in pmm.pages]
+        for vmo in self.vmos:
+            with vmo.cow.lock:
+                lines += vmo.cow.dump_locked()
+                lines += vmo.cow.page_source.dump()
+        lines += [f"{name} {value}" for name, value in sorted(self.counters.items())]
+        return "\n".join(lines)
+
+    def _use(self, vmo: VmObjectPaged) -> bool:
+        """Look a handle up: a reference for the length of one operation, unless it is closed."""
+        return vmo.alive and vmo.try_upgrade()
+
+
+class PendingCommit:
+    """A request that was sent, in the hands of the thread that will wait for it or give up.
+
+    Attributes:
+        request: Lies on this thread's stack.
+        status: SHOULD_WAIT where there is something to wait for.
+    """
+
+    def __init__(self, request: PageRequest, status: Status) -> None:
+        """``request`` was sent if ``status`` is SHOULD_WAIT."""
+        self.request = request
+        self.status = status
+
+    def wait(self) -> Status:
+        """Wait for the answer (for a lender: do the work); then the request is gone."""
+        status = self.status
+        if status is Status.SHOULD_WAIT:
+            status = self.request.wait()
+        self.request.destroy()
+        return status
+
+    def cancel(self) -> None:
+        """Give up without waiting: the request's frame ends."""
+        self.request.destroy()
+
+
+def _span(vmo: VmObjectPaged, first: int, count: int | None) -> tuple[int, int]:
+    """Offset and length in bytes."""
+    pages = vmo.size // PAGE_SIZE - first if count is None else count
+    return first * PAGE_SIZE, pages * PAGE_SIZE

@@ -1,0 +1,233 @@
+"""``VmObjectPaged``: what a handle names, and what system calls do with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.sync import assert_no_locks_held
+from model.cow_pages import EvictionHintAction, VmCowPages
+from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES, VmPage
+from model.page_request import PageRequest
+from model.page_source import PageSource
+from model.pager_proxy import PagerProxy
+from model.physical_page_provider import PhysicalPageProvider
+from model.refs import RefCounted
+from model.solpi import StackOwnedLoanedPagesInterval
+from model.splice_list import VmPageSpliceList
+from model.status import Status
+
+if TYPE_CHECKING:
+    from model.world import World
+
+
+class VmObjectPaged(RefCounted):
+    """A VMO: contiguous (``create_contiguous``) or pager-backed (``create_external``).
+
+    All offsets and lengths are bytes and page-aligned.
+
+    Kernel: ``VmObjectPaged``. Omits: mappings, children, cache policy, pinning so far.
+    """
+
+    def __init__(self, world: World, cow: VmCowPages) -> None:
+        """Takes over the caller's reference of ``cow``. No schedule points."""
+        super().__init__(f"vmo {cow.name}")
+        self._world = world
+        self.cow = cow
+
+    def _on_zero(self) -> None:
+        """Kernel: ``~VmObjectPaged``."""
+        cow = self.cow
+        self.die()
+        cow.release()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.cow.size
+
+    # -- creation -------------------------------------------------------------------------------
+
+    @staticmethod
+    def create_contiguous(
+        world: World, size: int, name: str
+    ) -> tuple[Status, VmObjectPaged | None]:
+        """A VMO of consecutive physical pages, all present and zero.
+
+        Returns:
+            OK and the VMO; NO_MEMORY where there is no such run, or no page list node.
+
+        Locks: takes the new VMO's lock.
+        Kernel: ``VmObjectPaged::CreateContiguous``. Omits: alignment, cache policy.
+        """
+        provider = PhysicalPageProvider(world, f"{name}.provider", size)
+        source = PageSource(world, f"{name}.page_source", provider)
+        cow = VmCowPages(world, name, size, source)
+        vmo = VmObjectPaged(world, cow)
+        if size == 0:
+            return Status.OK, vmo
+        status, pages = world.pmm.alloc_contiguous(size // PAGE_SIZE)
+        if status is not Status.OK:
+            vmo.release()
+            return status, None
+        phys_base = pages[0].paddr
+        with cow.lock:
+            # L5: where this fails, the provider loans the pages and is never initialised.
+            status = cow.add_new_pages_locked(0, pages)
+            if status is Status.OK:
+                provider.init(cow, source, phys_base)
+        if status is not Status.OK:
+            vmo.release()
+            return status, None
+        return Status.OK, vmo
+
+    @staticmethod
+    def create_external(world: World, size: int, name: str) -> VmObjectPaged:
+        """A pager-backed VMO, empty. No schedule points.
+
+        Kernel: ``VmObjectPaged::CreateExternal``.
+        """
+        source = PageSource(world, f"{name}.page_source", PagerProxy(world, f"{name}.proxy"))
+        return VmObjectPaged(world, VmCowPages(world, name, size, source))
+
+    # -- commit, decommit, supply ---------------------------------------------------------------
+
+    def commit_range(self, offset: int, length: int) -> Status:
+        """Make every page of the range present, each at some time during the call.
+
+        Returns:
+            OK; what the page source answered; INTR_KILLED or INTR_RETRY where the calling thread
+            was interrupted.
+
+        Locks: none may be held; takes the VMO lock.
+        Kernel: ``VmObjectPaged::CommitRangeInternal``. Omits: pinning so far.
+        """
+        assert_no_locks_held("a.ps.nolocks: VmObjectPaged.commit_range")
+        if length > self.size or offset > self.size - length:
+            return Status.OUT_OF_RANGE
+        with PageRequest(self._world) as request:
+            while length > 0:
+                with self.cow.lock:
+                    status, committed = self.cow.commit_range_locked(offset, length, request)
+                offset += committed
+                length -= committed
+                if status is Status.SHOULD_WAIT:
+                    status = request.wait()
+                if status is not Status.OK:
+                    return status
+        return Status.OK
+
+    def send_commit(self, offset: int, length: int, request: PageRequest) -> Status:
+        """The first half of a commit or write fault: ask, and leave the waiting to the caller.
+
+        Locks: takes the VMO lock.
+        """
+        with self.cow.lock:
+            status, _ = self.cow.commit_range_locked(offset, length, request)
+            return status
+
+    def decommit_range(self, offset: int, length: int) -> Status:
+        """Give the pages of the range away.
+
+        Returns:
+            OK, NOT_SUPPORTED (pager-backed, or loaning is off), OUT_OF_RANGE, INVALID_ARGS.
+
+        Locks: takes the VMO lock.
+        Kernel: ``VmObjectPaged::DecommitRange``.
+        """
+        if self.cow.is_contiguous() and not self._world.borrowing.is_loaning_enabled():
+            return Status.NOT_SUPPORTED
+        with self.cow.lock:
+            return self.cow.decommit_range_locked(offset, length)
+
+    def supply(self, offset: int, length: int, content: bytes) -> Status:
+        """Supply pages as a pager does: from an auxiliary VMO, every page filled with ``content``.
+
+        Returns:
+            OK, or NO_MEMORY.
+
+        Locks: takes the VMO lock.
+        Kernel: ``VmObjectPaged::SupplyPages`` after ``TakePages``. Omits: the auxiliary VMO itself.
+        """
+        status, pages = self._world.pmm.alloc_pages(length // PAGE_SIZE)
+        if status is not Status.OK:
+            return status
+        for page in pages:
+            self.cow.initialize_vm_page(page)
+            page.contents[:] = content
+        splice = VmPageSpliceList.create_from_page_list(self._world, offset, length, pages)
+        status = self.cow.supply_pages(offset, length, splice, new_zeroed_pages=False)
+        splice.destroy()
+        return status
+
+    def fail_pages(self, offset: int, length: int, status: Status) -> None:
+        """Answer requests for the range with an error, as a pager does.
+
+        Locks: takes the VMO lock.
+        Kernel: ``VmCowPages::FailPageRequests``.
+        """
+        with self.cow.lock:
+            self.cow.page_source.on_pages_failed(offset, length, status)
+
+    def detach_source(self) -> None:
+        """The pager detaches this VMO. Locks: takes the VMO lock.
+
+        Kernel: ``VmObjectPaged::DetachSource``.
+        """
+        with self.cow.lock:
+            self.cow.detach_source_locked()
+
+    # -- access ---------------------------------------------------------------------------------
+
+    def read(self, offset: int) -> tuple[Status, bytes]:
+        """Read the page at ``offset``; an absent page of a contiguous VMO reads as zeroes.
+
+        Locks: none may be held; takes the VMO lock.
+        Kernel: ``VmObjectPaged::Read``. Omits: parts of pages, the copy to user memory.
+        """
+        with PageRequest(self._world, batching=False) as request:
+            while True:
+                with self.cow.lock:
+                    status, page = self.cow.lookup_page_locked(offset, request, write=False)
+                    if status is Status.OK:
+                        return status, ZEROES if page is None else bytes(page.contents)
+                if status is Status.SHOULD_WAIT:
+                    status = request.wait()
+                if status is not Status.OK:
+                    return status, b""
+
+    def write(self, offset: int, content: bytes) -> Status:
+        """Write the page at ``offset``, committing it first.
+
+        Locks: none may be held; takes the VMO lock.
+        Kernel: ``VmObjectPaged::Write``. Omits: parts of pages, dirty tracking.
+        """
+        with PageRequest(self._world, batching=False) as request:
+            while True:
+                with self.cow.lock:
+                    status, page = self.cow.lookup_page_locked(offset, request, write=True)
+                    if page is not None:
+                        page.contents[:] = content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b"\0")
+                        return Status.OK
+                if status is Status.SHOULD_WAIT:
+                    status = request.wait()
+                if status is not Status.OK:
+                    return status
+
+    def evict_page(self, offset: int) -> bool:
+        """Evict one page of this VMO, whatever its age, and free it.
+
+        Returns:
+            Whether the page was there and could go.
+
+        Locks: takes the VMO lock, then the PMM lock.
+        Kernel: as the eviction tests do it: lookup, ``RemovePageForEviction``, ``pmm_free_page``.
+        """
+        with self.cow.lock:
+            page: VmPage | None = self.cow.page_list.lookup(offset)
+        if page is None:
+            return False
+        with StackOwnedLoanedPagesInterval(self._world):
+            if not self.cow.remove_page_for_eviction(page, offset, EvictionHintAction.FOLLOW):
+                return False
+            self._world.pmm.free_page(page)
+        return True
