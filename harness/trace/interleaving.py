@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from operator import attrgetter
 
 import msgspec
@@ -17,10 +18,13 @@ from harness.trace.events import Site, Step, Story, ThreadState
 
 ROWS_MAX = 40
 _LANES_MAX = 6
+_LANE_MIN, _LANE_MAX = 5, 18
 _SITE_MAX = 30
 _HELD_MAX = 26
 # The final steps are the failure itself: always shown.
 _TAIL = 8
+# Waits for the end of threads: every parent does it, and it tells nothing.
+_ENDS = frozenset({"join", "parallel"})
 _TAKES = frozenset({"acquire", "try-acquire", "re-acquire", "read-acquire", "write-acquire"})
 
 
@@ -116,8 +120,7 @@ def involved(story: Story) -> frozenset[int]:
     """Threads that the failure is about: in the cycle, blocked at the end, or where it struck."""
     index = {state.name: state.thread for state in story.final}
     found = {index[wait.thread] for wait in story.cycle if wait.thread in index}
-    if not story.cycle:
-        found |= {state.thread for state in story.final if state.state == "blocked"}
+    found |= {state.thread for state in stuck(story)}
     found |= {step.thread for step in story.steps[-1:]}
     found |= {step.thread for step in story.steps if step.preemption}
     return frozenset(found)
@@ -166,14 +169,39 @@ def _operation(kind: str, obj: str) -> str:
     return kind if obj in ("", "-") else f"{kind} {obj}"
 
 
+def stuck(story: Story) -> list[ThreadState]:
+    """Threads that wait for good; of those that only wait for others to end, none."""
+    in_cycle = {wait.thread for wait in story.cycle}
+    # A lost wakeup leaves nobody running, whoever ran last.
+    lost = story.kind == "lost-wakeup"
+    return [
+        state
+        for state in story.final
+        if state.name in in_cycle
+        or (state.state == "blocked" and state.kind not in _ENDS)
+        or (lost and state.state == "running" and state.kind not in _ENDS)
+    ]
+
+
+def closing(story: Story) -> ThreadState | None:
+    """The thread whose wait closed the cycle: it ran last."""
+    in_cycle = {wait.thread for wait in story.cycle}
+    inside = [state for state in story.final if state.name in in_cycle]
+    last = story.steps[-1].thread if story.steps else None
+    return max(inside, key=lambda state: (state.thread == last, state.published), default=None)
+
+
 def _rows(story: Story) -> list[Row]:
     """Every row there could be, in order: steps, threads found blocked, the end."""
     rows = []
     for step in story.steps:
         text = _operation(step.kind, step.obj)
-        if step.waited and 0 < step.published < step.step:
-            key = (step.published, 0)
-            rows.append(Row(key, step.thread, f"{text}  ✗ blocked", step.site, step.held))
+        # That a wait blocks is said by the wait.
+        if step.waited and step.kind not in _ENDS and step.kind != "re-acquire":
+            since = _blocked_since(story.steps, step.thread, step.published)
+            if since < step.step:
+                blocked = f"{text}  ✗ blocked"
+                rows.append(Row((since, 0), step.thread, blocked, step.site, step.held))
         if step.outcome not in ("", "None"):
             text = f"{text} → {step.outcome}"
         if step.preemption:
@@ -183,27 +211,31 @@ def _rows(story: Story) -> list[Row]:
     return sorted(rows, key=attrgetter("key"))
 
 
+def _blocked_since(steps: tuple[Step, ...], thread: int, published: int) -> int:
+    """The first step from ``published`` on at which ``thread`` could not run."""
+    first = steps[0].step
+    for step in steps[max(0, published - first) :]:
+        if thread not in step.enabled:
+            return step.step
+    return steps[-1].step + 1
+
+
 def _ends(story: Story) -> Iterator[Row]:
     """Where threads are blocked for good, and where the failure struck."""
-    blocked = [state for state in story.final if state.state == "blocked"]
-    last = story.steps[-1].step + 1
-    closing = _closing(story, blocked)
-    for state in blocked:
+    end = story.steps[-1].step + 1
+    last = closing(story)
+    waiting = stuck(story)
+    for state in waiting:
         text = _operation(state.kind, state.obj)
-        if state is closing:
-            yield Row((last, 2), state.thread, f"{text}  ✗ deadlock", state.site, state.held)
+        if state is last:
+            yield Row((end, 2), state.thread, f"{text}  ✗ deadlock", state.site, state.held)
+        elif story.kind == "lost-wakeup":
+            yield Row((end, 2), state.thread, f"{text}  ✗ for good", state.site, state.held)
         else:
-            key = (state.published or last, 0)
-            yield Row(key, state.thread, f"{text}  ✗ blocked", state.site, state.held)
-    if closing is None:
-        yield Row((last, 2), story.steps[-1].thread, f"✗ {story.kind}", None, ())
-
-
-def _closing(story: Story, blocked: list[ThreadState]) -> ThreadState | None:
-    """The thread of the cycle that was the last to wait: it closed the cycle."""
-    names = {wait.thread for wait in story.cycle}
-    inside = [state for state in blocked if state.name in names]
-    return max(inside, key=attrgetter("published"), default=None)
+            since = _blocked_since(story.steps, state.thread, state.published)
+            yield Row((since, 0), state.thread, f"{text}  ✗ blocked", state.site, state.held)
+    if last is None and not (waiting and story.kind == "lost-wakeup"):
+        yield Row((end, 2), story.steps[-1].thread, f"✗ {story.kind}", None, ())
 
 
 def _chosen(rows: list[Row], lanes: list[int], story: Story) -> list[Row]:
@@ -221,7 +253,17 @@ def _chosen(rows: list[Row], lanes: list[int], story: Story) -> list[Row]:
         if len(chosen) + _gaps(chosen, rows, first, last) > ROWS_MAX:
             chosen.pop(at)
             break
-    return [rows[position] for position in chosen]
+    return [rows[position] for position in _unfolded(chosen, rows)]
+
+
+def _unfolded(chosen: list[int], rows: list[Row]) -> list[int]:
+    """Rows in place of folds that would hide one row only: as short, and they say more."""
+    shown: list[int] = []
+    for position in chosen:
+        if shown and position - shown[-1] == 2 and rows[position - 1].key[1] == 1:
+            shown.append(position - 1)
+        shown.append(position)
+    return shown
 
 
 def _by_worth(rows: list[Row], story: Story) -> Iterator[Row]:
@@ -229,8 +271,11 @@ def _by_worth(rows: list[Row], story: Story) -> Iterator[Row]:
     yield from (row for row in rows if row.key[1] == 2)
     steps = [row for row in rows if row.step is not None]
     yield from reversed(steps[-_TAIL:])
-    final = {(state.published, state.thread) for state in story.final if state.state == "blocked"}
-    yield from (row for row in rows if row.key[1] == 0 and (row.key[0], row.thread) in final)
+    held_up = {
+        (_blocked_since(story.steps, state.thread, state.published), state.thread)
+        for state in stuck(story)
+    }
+    yield from (row for row in rows if row.key[1] == 0 and (row.key[0], row.thread) in held_up)
     yield from _takes(rows, story)
     yield from steps[:1]
     yield from reversed([row for row in steps if row.step is not None and row.step.preemption])
@@ -286,25 +331,23 @@ class _Layout:
         self._site = max([5, *(len(place(row.site, _SITE_MAX)) for row in rows)])
         self._held = max([4, *(len(self._holds(row)) for row in rows)])
         self._area = width - self._number - self._site - self._held - 6
-        texts = dict.fromkeys(names, 0)
-        for row in rows:
-            texts[row.thread] = max(texts[row.thread], len(self._text(row)))
-        self._starts = self._place_lanes(texts)
+        self._starts = self._place_lanes(rows)
 
-    def _place_lanes(self, texts: dict[int, int]) -> dict[int, int]:
+    def _place_lanes(self, rows: list[Row]) -> dict[int, int]:
         """Lanes as wide as their text where that fits; else even, texts running on rightwards."""
-        names = self._names
-        wide = {lane: max(len(self._title(lane)), texts[lane]) + 2 for lane in names}
-        if sum(wide.values()) > self._area:
-            last = max(texts.values())
-            each = max(4, min(16, (self._area - last) // max(1, len(names) - 1)))
-            wide = dict.fromkeys(names, each)
-        starts: dict[int, int] = {}
-        at = 0
-        for lane in names:
-            starts[lane] = at
-            at += wide[lane]
-        return starts
+        lanes = list(self._names)
+        wide = {lane: len(self._title(lane)) + 2 for lane in lanes}
+        for row in rows:
+            wide[row.thread] = max(wide[row.thread], len(self._text(row)) + 2)
+        if sum(wide.values()) > self._area + 2:
+            rank = {lane: i for i, lane in enumerate(lanes)}
+            room = [
+                (self._area - len(self._text(row))) // rank[row.thread]
+                for row in rows
+                if rank[row.thread]
+            ]
+            wide = dict.fromkeys(lanes, max(_LANE_MIN, min([_LANE_MAX, *room])))
+        return dict(zip(lanes, accumulate([0, *wide.values()]), strict=False))
 
     def _title(self, lane: int) -> str:
         return f"{lane} {self._names[lane]}"

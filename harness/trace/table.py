@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from harness.trace.events import Site, Step, Story, ThreadState, Wait
-from harness.trace.interleaving import compact, place, shown_file, table
+from harness.trace.interleaving import closing, compact, place, shown_file, stuck, table
 
 _FRAMES_MAX = 4
 _FRAME = re.compile(r'^(\s*)File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?$')
@@ -34,8 +35,9 @@ def render(
 
     Args:
         story: The schedule, recorded in full.
-        replay_command: What a reader pastes to see it again. Wider than ``width``, it is
-            continued by backslashes, which a POSIX shell joins again.
+        replay_command: What a reader pastes to see it again: a POSIX shell's command, or a call
+            whose last argument is the token. Wider than ``width``, it is broken so that shell or
+            Python joins it again.
         width: The most columns of any line.
         facts: What else the head says, in this order: ``scenario`` (or ``program``) names what
             failed, every other one is shown as "name value".
@@ -65,15 +67,18 @@ def _head(story: Story, facts: dict[str, object], width: int) -> list[str]:
     if where:
         title = f"{title}, at {where}"
     switches = sum(a.thread != b.thread for a, b in zip(story.steps, story.steps[1:], strict=False))
-    numbers: dict[str, object] = {
+    numbers: dict[str, Any] = {
         "threads": len(story.final) or len({step.thread for step in story.steps}),
         "steps": len(story.steps),
         "switches": switches,
         "preemptions": sum(step.preemption for step in story.steps),
     }
-    said = [f"{facts.pop(name, value)} {name}" for name, value in numbers.items()]
+    numbers = {name: facts.pop(name, value) for name, value in numbers.items()}
+    said = [f"{n} {name[:-1] if n == 1 else name}" for name, n in numbers.items()]
     said += [f"{name} {value}" for name, value in facts.items()]
-    return [*_wrapped(title, width), *_wrapped("; ".join(said), width, indent="  ")]
+    # Unbreakable inside each, so that a number never ends up without its name.
+    told = _wrapped(", ".join(text.replace(" ", "\0") for text in said), width, "  ")
+    return [*_wrapped(title, width), *(line.replace("\0", " ") for line in told)]
 
 
 def _strikes(story: Story) -> str:
@@ -86,12 +91,8 @@ def _strikes(story: Story) -> str:
             name = match["name"]
             return f"{file}:{match['line']}" + (f" in {name}" if name else "")
     if story.cycle:
-        waiting = [state for state in story.final if state.state == "blocked"]
-        names = {wait.thread for wait in story.cycle}
-        inside = [state for state in waiting if state.name in names]
-        if inside:
-            return _in(max(inside, key=lambda state: state.published).site)
-        return _in(story.cycle[0].site)
+        last = closing(story)
+        return _in(story.cycle[0].site if last is None else last.site)
     if story.kind == "lost-wakeup":
         return ""
     return _in(story.steps[-1].site) if story.steps else ""
@@ -107,8 +108,7 @@ def _what(story: Story, width: int) -> list[str]:
         return [line for wait in story.cycle for line in _edge(wait, width)]
     lines = [line for text in story.message.splitlines() for line in _wrapped(text, width, "  ")]
     if story.kind == "lost-wakeup":
-        blocked = [state for state in story.final if state.state == "blocked"]
-        lines = [line for state in blocked for line in _stuck(state, story, width)] or lines
+        lines = [line for state in stuck(story) for line in _asleep(state, story, width)] or lines
     return lines
 
 
@@ -123,7 +123,7 @@ def _edge(wait: Wait, width: int) -> Iterator[str]:
         yield from _wrapped(f"taken at  {_in(wait.held_since)}", width, "      ")
 
 
-def _stuck(state: ThreadState, story: Story, width: int) -> Iterator[str]:
+def _asleep(state: ThreadState, story: Story, width: int) -> Iterator[str]:
     """A thread that waits for good, and what became of the signal."""
     yield from _wrapped(f"{state.name} waits for good: {state.kind} {state.obj}", width, "  ")
     if state.site is not None:
@@ -184,9 +184,9 @@ def _traceback(story: Story, width: int) -> list[str]:
 def _lock_findings(story: Story, width: int) -> list[str]:
     lines = []
     for finding in story.lock_findings:
-        if finding.strip() == story.message.strip():
-            continue
         for text in finding.splitlines():
+            if text == story.message:
+                continue
             indent = " " * (2 + len(text) - len(text.lstrip()))
             lines += _wrapped(text.strip(), width, indent)
     return lines
@@ -214,9 +214,16 @@ def _cut(text: str, width: int) -> str:
 
 
 def _command(command: str, width: int) -> list[str]:
-    """The command, broken so that a shell reads the same; quoted text is left in one piece."""
-    if len(command) <= width or "'" in command or '"' in command:
-        return command.splitlines()
+    """The command, broken where it is too wide so that a shell, or Python, reads the same."""
+    if len(command) <= width:
+        return [command]
+    call = re.fullmatch(r"([\w.]+\()(.*), '([^']*)'\)", command)
+    if call is not None:
+        token = call[3]
+        chunks = [token[at : at + width - 7] for at in range(0, len(token), width - 7)]
+        quoted = [f"    '{chunk}'" for chunk in chunks]
+        return [f"{call[1]}{call[2]},", *quoted[:-1], f"{quoted[-1]})"]
+    # A backslash at the end of a line joins it with the next, also inside double quotes.
     lines = []
     line = ""
     for word in command.split(" "):
@@ -227,7 +234,7 @@ def _command(command: str, width: int) -> list[str]:
         if line:
             lines.append(f"{line} \\")
         line = word
-        while len(line) > width - 2:
+        while len(line) > width:
             lines.append(f"{line[: width - 1]}\\")
             line = line[width - 1 :]
     return [*lines, line]
