@@ -234,7 +234,12 @@ def _ends(story: Story) -> Iterator[Row]:
         else:
             since = _blocked_since(story.steps, state.thread, state.published)
             yield Row((since, 0), state.thread, f"{text}  ✗ blocked", state.site, state.held)
-    if last is None and not (waiting and story.kind == "lost-wakeup"):
+    # A lock order is wrong in the schedule as a whole, which went on to its end.
+    if (
+        last is None
+        and story.kind != "lock-order"
+        and not (waiting and story.kind == "lost-wakeup")
+    ):
         yield Row((end, 2), story.steps[-1].thread, f"✗ {story.kind}", None, ())
 
 

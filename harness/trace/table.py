@@ -14,6 +14,12 @@ from harness.trace.events import Site, Step, Story, ThreadState, Wait
 from harness.trace.interleaving import closing, compact, place, shown_file, stuck, table
 
 _FRAMES_MAX = 4
+_ONE = {
+    "threads": "thread",
+    "steps": "step",
+    "switches": "switch",
+    "preemptions": "preemption",
+}
 _FRAME = re.compile(r'^(\s*)File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?$')
 # What ends a wait of which kind; for "was it signalled at all?".
 _SIGNALS: Mapping[str, tuple[str, ...]] = {
@@ -74,7 +80,7 @@ def _head(story: Story, facts: dict[str, object], width: int) -> list[str]:
         "preemptions": sum(step.preemption for step in story.steps),
     }
     numbers = {name: facts.pop(name, value) for name, value in numbers.items()}
-    said = [f"{n} {name[:-1] if n == 1 else name}" for name, n in numbers.items()]
+    said = [f"{n} {_ONE[name] if n == 1 else name}" for name, n in numbers.items()]
     said += [f"{name} {value}" for name, value in facts.items()]
     # Unbreakable inside each, so that a number never ends up without its name.
     told = _wrapped(", ".join(text.replace(" ", "\0") for text in said), width, "  ")
@@ -93,7 +99,8 @@ def _strikes(story: Story) -> str:
     if story.cycle:
         last = closing(story)
         return _in(story.cycle[0].site if last is None else last.site)
-    if story.kind == "lost-wakeup":
+    if story.kind in ("lost-wakeup", "lock-order"):
+        # One strikes where nobody runs; the other has a place for each of its edges, named below.
         return ""
     return _in(story.steps[-1].site) if story.steps else ""
 

@@ -1,0 +1,75 @@
+"""The examples do what their texts say; each is also run as a reader would run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from harness import Failure, explore, replay
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    """Import an example by its path; examples are in no package."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def the(failure: Failure | None, kind: str) -> Failure:
+    """The failure, of the kind that it must have."""
+    assert failure is not None
+    assert failure.kind == kind
+    return failure
+
+
+def test_abba_deadlocks_in_two_of_six_schedules_and_breaks_the_order_in_all() -> None:
+    report = explore(load("abba").program, "dfs", schedules=None, stop_at_first=False)
+
+    assert report.exhausted
+    assert report.schedules == 6
+    assert report.failing["deadlock"] == 2
+    assert {failure.kind for failure in report.failures} == {"deadlock", "lock-order"}
+
+
+def test_the_careless_mailbox_loses_its_wakeup_and_the_token_brings_it_back() -> None:
+    program = load("lost_wakeup").mailbox(careful=False)
+    failure = the(explore(program, "dfs", schedules=None).failure, "lost-wakeup")
+    again = the(replay(program, failure.token), "lost-wakeup")
+
+    assert again.digest == failure.digest
+
+
+def test_the_careful_mailbox_passes_every_schedule() -> None:
+    report = explore(load("lost_wakeup").mailbox(careful=True), "dfs", schedules=None)
+
+    assert report.verdict == "pass"
+    assert report.exhausted
+
+
+def test_one_condition_for_two_kinds_of_waiter_loses_a_wakeup_and_two_do_not() -> None:
+    exchange = load("bounded_buffer").exchange
+
+    the(explore(exchange(shared=True), schedules=2_000).failure, "lost-wakeup")
+    assert explore(exchange(shared=False), schedules=2_000).verdict == "pass"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_runs_as_a_program_and_prints_a_report_with_its_replay(path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=100
+    )
+
+    assert ran.stderr == ""
+    assert ran.returncode == 0
+    assert "replay it:" in ran.stdout
+    assert max(map(len, ran.stdout.splitlines())) <= 100
