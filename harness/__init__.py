@@ -1,9 +1,9 @@
 """Deterministic testing of threaded code: every interleaving decided, every race replayed.
 
-Write a *program*: a function that builds fresh state, starts threads with ``spawn`` or ``parallel``,
-joins them and asserts. Its threads use the primitives of this package, whose operations are the
-schedule points. ``explore`` runs it under many schedules; a failing one comes with a token that
-``replay`` turns into exactly the same run again.
+Write a *program*: a function that builds fresh state, starts threads with ``spawn`` or
+``parallel``, joins them and asserts. Its threads use the primitives of this package, whose
+operations are the schedule points. ``explore`` runs it under many schedules; a failing one comes
+with a token that ``replay`` turns into exactly the same run again.
 """
 
 from harness.errors import (

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import ScheduleFailure, UsageError
 from harness.search.part import Part, explore_part
-from harness.search.recording import Failure, record_schedule, replay
+from harness.search.recording import Failure, record_part, record_schedule, replay
 from harness.search.setup import BLOCK, Program, Setup
 from harness.search.verdict import Exploration, assemble
 from harness.strategies import strategy_named
@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "explore",
     "explore_part",
+    "record_part",
     "record_schedule",
     "replay",
 ]
@@ -55,7 +56,7 @@ def explore(
     """Run ``program`` under many schedules, each decided by ``(strategy, seed, number)``.
 
     Args:
-        program: Callable without arguments: builds fresh state, starts threads, joins them, asserts.
+        program: Without arguments: builds fresh state, starts threads, joins them, asserts.
         strategy: ``random``, ``pct``, ``round-robin``, ``dfs`` or ``portfolio``.
         schedules: At most so many; None goes on until the search is exhausted or time is up.
         seed: The only source of randomness; not negative.
@@ -101,7 +102,7 @@ def explore(
     part = explore_part(program, setup, 1, schedules, seconds=seconds)
     if part.cut == "interrupted":
         raise KeyboardInterrupt
-    return assemble(program, setup, [part], last=schedules)
+    return assemble(program, setup, [part])
 
 
 def _refuse_missing(*, races: bool, mode: str, patch: bool, lines: Sequence[object]) -> None:

@@ -25,16 +25,17 @@ invariant it is ``_choose_frozen``. So the usual step pays for none of these.
 from __future__ import annotations
 
 import itertools
-import sys
 from _thread import get_ident
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from harness.errors import InternalError, ScheduleAborted, UsageError
-from harness.lockorder.rules import HeldLocks, LockRules
+from harness.engine.finding import Finding, cycle_from, for_ever, how_it_blocks, place, place_of
+from harness.engine.thread import OUTSIDE, OUTSIDE_MESSAGE, Group, Recorder, Thread
+from harness.errors import ScheduleAborted, UsageError
+from harness.lockorder.rules import LockRules
 
 if TYPE_CHECKING:
-    from types import FrameType
+    pass
 
 # An unwinding thread may still use primitives in its ``finally`` blocks; a loop there that swallows
 # the abort is cut off after this many operations.
@@ -43,277 +44,7 @@ UNWIND_OPERATIONS_MAX: Final = 1_000
 # First number of the objects that a schedule makes.
 PROGRAM_ADDRESSES: Final = 1 << 20
 
-Choose = Callable[[], "Thread"]
-
-
-class Resource(Protocol):
-    """What an operation is on: a primitive, a thread, a group of threads."""
-
-    name: str | None
-
-    def blockers(self, waiter: Thread) -> Iterable[Thread]:
-        """Threads that must act before ``waiter`` can go on; empty where nobody owns it."""
-
-
-class Recorder(Protocol):
-    """What sees every step of a schedule that is recorded in full."""
-
-    def publish(self, thread: Thread) -> None:
-        """``thread`` has announced its next operation."""
-
-    def step(self, thread: Thread, steps: int) -> None:
-        """``thread`` has been chosen for step number ``steps``."""
-
-    def outcome(self, value: object) -> None:
-        """The operation of the last step returned ``value``."""
-
-    def note(self, text: str) -> None:
-        """Attach a remark to the last step."""
-
-    def freeze(self) -> None:
-        """The schedule ends here; threads still stand where they are."""
-
-
-class Thread:
-    """A thread of the program under test; what ``spawn`` returns and ``current_thread`` gives.
-
-    Attributes:
-        index: Order of creation in its schedule; the caller is 0.
-        name: Unique in its schedule.
-        priority: Base priority; larger is more urgent. Only wait queues with owners look at it.
-        result: What the function returned; None until then.
-        local: A dict for the program's own per-thread data.
-        held: Locks this thread holds, in the order of acquisition.
-    """
-
-    __slots__ = (
-        "args",
-        "deadline",
-        "done",
-        "early",
-        "enabled",
-        "fn",
-        "group",
-        "held",
-        "ident",
-        "index",
-        "interrupted",
-        "interruptible",
-        "kind",
-        "local",
-        "locks",
-        "name",
-        "obj",
-        "owned",
-        "park",
-        "priority",
-        "rank",
-        "released",
-        "releasing",
-        "rested",
-        "result",
-        "spins",
-        "started",
-        "excused",
-        "wake",
-        "wanters",
-    )
-
-    kind: str
-    obj: Any
-    wake: Callable[[], object]
-    park: Callable[[], object]
-
-    def __init__(self, index: int, name: str, priority: int = 0) -> None:
-        """Only the engine makes threads; programs use ``spawn`` and ``parallel``."""
-        self.index = index
-        self.name = name
-        self.priority = priority
-        self.kind = ""
-        self.obj = None
-        self.fn: Callable[..., object] | None = None
-        self.args: tuple[Any, ...] = ()
-        self.result: Any = None
-        self.local: dict[str, Any] = {}
-        self.held: list[Any] = []
-        self.locks: HeldLocks | None = None
-        # Wait queues that this thread owns: their waiters lend it their priority.
-        self.owned: list[Any] = []
-        self.wanters: list[Thread] = []
-        self.group: Group | None = None
-        self.ident = 0
-        self.spins = 0
-        # PCT's priority of this thread; None until it has been drawn.
-        self.rank: int | None = None
-        # Number of the step in which this thread last yielded or slept.
-        self.rested = -1
-        self.deadline: float | None = None
-        self.enabled = True
-        self.started = False
-        self.done = False
-        # May be chosen although its operation cannot run: choosing it fires its timeout.
-        self.early = False
-        # May be chosen to return empty-handed: its wait has timed out or was interrupted.
-        self.excused = False
-        # Was woken for good: a notify, a set or a wake was meant for this thread.
-        self.released = False
-        # The lock that the wait it is about to begin gives up, where that is not the condition's.
-        self.releasing: Any = None
-        self.interruptible = False
-        self.interrupted = False
-
-    def __repr__(self) -> str:
-        """Name and index; never an address, since traces may show it."""
-        return f"<Thread {self.index} {self.name!r}>"
-
-    def is_alive(self) -> bool:
-        """Whether the thread has not ended; no schedule point."""
-        return not self.done
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until the thread has ended; one step.
-
-        Args:
-            timeout: Seconds of virtual time; None waits for ever. As in ``threading``, look at
-                ``is_alive`` to learn whether it ran out.
-
-        Raises:
-            RuntimeError: A thread joined itself.
-        """
-        core = CORE
-        me = core.cur
-        if self is me:
-            raise RuntimeError("cannot join current thread")
-        me.kind = "join"
-        me.obj = self
-        if not self.done:
-            core.waiting(me, "join")
-        if self.done:
-            chosen = core.choose()
-            if chosen is not me:
-                core.preempt(me, chosen)
-            return
-        self.wanters.append(me)
-        try:
-            core.block(me, timeout)
-        finally:
-            self.wanters.remove(me)
-
-    def interrupt(self) -> None:
-        """End this thread's interruptible wait early, now or when it next begins one; one step."""
-        core = CORE
-        me = core.cur
-        me.kind = "interrupt"
-        me.obj = self
-        chosen = core.choose()
-        if chosen is not me:
-            core.preempt(me, chosen)
-        if self.done:
-            return
-        self.interrupted = True
-        if self.interruptible and not self.released:
-            self.obj.expire(self)
-
-    def expire(self, waiter: Thread) -> None:
-        """A timed join has run out."""
-        waiter.excused = True
-        CORE.enable(waiter)
-
-    @property
-    def effective_priority(self) -> int:
-        """Base priority, or that of the most urgent thread that waits for this one if higher.
-
-        Inheritance is transitive through wait queues with owners (``WaitQueue.assign_owner``).
-        """
-        best = self.priority
-        seen = [self]
-        for thread in seen:
-            best = max(best, thread.priority)
-            for queue in thread.owned:
-                seen.extend(waiter for waiter in queue.waiters if waiter not in seen)
-        return best
-
-    def blockers(self, waiter: Thread) -> Sequence[Thread]:
-        """A joiner waits for the thread itself."""
-        return () if self.done else (self,)
-
-
-class Group:
-    """The threads of one ``parallel`` call; the caller waits for all of them."""
-
-    __slots__ = ("left", "members", "name", "parent")
-
-    def __init__(self, parent: Thread, members: list[Thread]) -> None:
-        """``left`` counts down as members end; the last one hands the baton to ``parent``."""
-        self.name: str | None = None
-        self.parent = parent
-        self.members = members
-        self.left = len(members)
-
-    def blockers(self, waiter: Thread) -> list[Thread]:
-        """The caller waits for every member that has not ended."""
-        return [member for member in self.members if not member.done]
-
-
-class _Outside:
-    """Stands for the current thread where no schedule runs: any use of it says so.
-
-    A schedule point outside a schedule therefore costs the hot path no test of its own.
-    """
-
-    def __getattr__(self, name: str) -> NoReturn:
-        """Reading any thread attribute means that a primitive was used."""
-        raise UsageError(_OUTSIDE)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Publishing an operation means that a primitive was used."""
-        raise UsageError(_OUTSIDE)
-
-
-_OUTSIDE = (
-    "a harness primitive was used outside of a schedule; "
-    "use it inside the program given to explore(), replay() or check()"
-)
-OUTSIDE: Final[Any] = _Outside()
-
-
-class Finding:
-    """What went wrong in a schedule, as the engine saw it while the threads still stood there.
-
-    Attributes:
-        kind: One of the kinds of ``Failure``.
-        message: One or more lines for a reader; never part of a fingerprint.
-        rule: Exception type, invariant name or rule, as it enters the fingerprint.
-        frames: ``(code, lasti)`` of the places involved.
-        cycle: ``(thread, holder)`` pairs of a wait-for cycle, closing on the first.
-        error: The exception, where there is one.
-        thread: The thread that was running.
-        order: The lock-order finding, where the kind is ``lock-order``.
-    """
-
-    __slots__ = ("cycle", "error", "frames", "kind", "message", "order", "rule", "thread")
-
-    def __init__(
-        self,
-        kind: str,
-        message: str,
-        thread: Thread,
-        *,
-        rule: str = "",
-        frames: Sequence[tuple[Any, int]] = (),
-        cycle: Sequence[tuple[Thread, Thread]] = (),
-        error: BaseException | None = None,
-        order: Any = None,
-    ) -> None:
-        """Plain data; built once, at the moment of the finding."""
-        self.kind = kind
-        self.message = message
-        self.thread = thread
-        self.rule = rule
-        self.frames = tuple(frames)
-        self.cycle = tuple(cycle)
-        self.error = error
-        self.order = order
+Choose = Callable[[], Thread]
 
 
 class Core:
@@ -597,16 +328,13 @@ class Core:
         self.choose = self._choose_frozen
         try:
             for name, predicate in predicates:
-                detail = ""
                 try:
                     result = predicate()
                 except AssertionError as error:
-                    result = False
-                    detail = str(error)
                     # One predicate may check several named invariants.
-                    name = getattr(error, "rule", name)
+                    self.broken(getattr(error, "rule", name), str(error))
                 if result is not None and not result:
-                    self.broken(name, detail)
+                    self.broken(name, "")
         finally:
             if not self.aborting:
                 self.choose = choose
@@ -669,11 +397,11 @@ class Core:
         for lock in me.held:
             self.leaks.append((me, lock))
             for waiter in lock.wanters:
-                if _for_ever(waiter):
+                if for_ever(waiter):
                     self.look_for_cycle(waiter)
         for queue in me.owned:
             for waiter in queue.waiters:
-                if _for_ever(waiter):
+                if for_ever(waiter):
                     self.look_for_cycle(waiter)
         group = me.group
         if group is not None:
@@ -688,7 +416,7 @@ class Core:
         return self.choose()
 
     def resume(self, parent: Thread) -> Thread:
-        """All threads of a ``parallel`` call have ended: its caller goes on within the same step."""
+        """All threads of a ``parallel`` call have ended: its caller goes on, in the same step."""
         parent.enabled = True
         self.run.append(parent)
         self.fresh = True
@@ -740,33 +468,9 @@ class Core:
         Raises:
             ScheduleAborted: There is one; the finding is recorded.
         """
-        cycle = self._cycle(me)
+        cycle = cycle_from(me)
         if cycle is not None:
             self.deadlocked(cycle)
-
-    def _cycle(self, start: Thread) -> list[tuple[Thread, Thread]] | None:
-        """A wait-for path from ``start`` back to itself, or to a thread that has ended.
-
-        Only threads that can be freed by nobody else are followed: no timeout, not interruptible.
-        """
-        path: list[tuple[Thread, Thread]] = []
-        seen = [start]
-
-        def visit(waiter: Thread) -> bool:
-            if waiter.obj is None:
-                return False
-            for holder in waiter.obj.blockers(waiter):
-                path.append((waiter, holder))
-                if holder is start or holder.done:
-                    return True
-                if _for_ever(holder) and holder not in seen:
-                    seen.append(holder)
-                    if visit(holder):
-                        return True
-                path.pop()
-            return False
-
-        return path if visit(start) else None
 
     def deadlocked(self, cycle: list[tuple[Thread, Thread]]) -> NoReturn:
         """Report ``cycle``."""
@@ -775,17 +479,17 @@ class Core:
             lines = [f"{cycle[0][0].name} waits for a thread that has ended"]
         lines += [
             f"{waiter.name} waits for {self.label(waiter.obj)} ({waiter.kind}), "
-            f"{'kept by ' + holder.name + ', which has ended' if holder.done else _holds(waiter, holder)}"
+            f"{how_it_blocks(waiter, holder)}"
             for waiter, holder in cycle
         ]
         frames = [place_of(waiter) for waiter, _ in cycle]
         self.fail(Finding("deadlock", "\n".join(lines), self.cur, frames=frames, cycle=cycle))
 
     def stuck(self) -> NoReturn:
-        """Nothing is enabled and no time can pass: a deadlock if there is a cycle, else a lost wakeup."""
+        """Nothing can run, nor time pass: a deadlock if there is a cycle, else a lost wakeup."""
         live = [thread for thread in self.threads if not thread.done]
         for thread in live:
-            cycle = self._cycle(thread)
+            cycle = cycle_from(thread)
             if cycle is not None:
                 self.deadlocked(cycle)
         lines = ["nothing can run, and no thread waits for a lock in a cycle"]
@@ -821,14 +525,15 @@ class Core:
         """A thread that spins others may not block: the kernel would hang a CPU.
 
         Raises:
-            ScheduleAborted: ``me`` holds a spinlock other than ``giving_up``; recorded as a finding.
+            ScheduleAborted: ``me`` holds a spinlock other than ``giving_up``: a finding.
         """
         held = [lock for lock in me.held if lock.spins and lock is not giving_up]
         if held and not self.aborting:
             self.violated(
                 "lock-order",
                 "CTX001",
-                f"{me.name} would block in {what} while it holds the spinlock {self.label(held[-1])}",
+                f"{me.name} would block in {what} "
+                f"while it holds the spinlock {self.label(held[-1])}",
             )
 
     def foreign(self) -> NoReturn:
@@ -841,7 +546,7 @@ class Core:
     # -- names ----------------------------------------------------------------------------------
 
     def label(self, obj: Any) -> str:
-        """The name of a resource: its own, or its kind and the order of first use in the schedule."""
+        """The name of a resource: its own, or its kind and the order of first use."""
         known = self.names.get(obj)
         if known is not None:
             return known
@@ -866,20 +571,6 @@ def called(fn: Any) -> str:
 
 def _base(obj: Any) -> str:
     return str(obj.name or type(obj).__name__) if obj is not None else "-"
-
-
-def _holds(waiter: Thread, holder: Thread) -> str:
-    """How ``holder`` stands in the way, in words."""
-    if waiter.kind in ("join", "parallel"):
-        return (
-            f"which waits for {holder.name}" if waiter.obj is not holder else "which has not ended"
-        )
-    return f"held by {holder.name}"
-
-
-def _for_ever(thread: Thread) -> bool:
-    """Whether only another thread's progress can free ``thread``."""
-    return not thread.enabled and thread.deadline is None and not thread.interruptible
 
 
 class _Start:
@@ -943,35 +634,8 @@ def _checking(core: Core, inner: Choose) -> Choose:
     return choose
 
 
-# -- where a thread stands ----------------------------------------------------------------------
-
-PACKAGE: Final = __file__.rsplit("engine", 1)[0]
-
-
-def _outside_harness(frame: FrameType | None) -> FrameType | None:
-    """The first frame of the program under test, going outwards."""
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame = frame.f_back
-    return frame
-
-
-def place() -> tuple[Any, int]:
-    """``(code, lasti)`` of the innermost program frame of the calling thread."""
-    frame = _outside_harness(sys._getframe(1))
-    return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
-
-
-def place_of(thread: Thread) -> tuple[Any, int]:
-    """``(code, lasti)`` where ``thread`` stands; it is parked, or the caller itself."""
-    if thread is CORE.cur or thread.ident == get_ident():
-        return place()
-    if not thread.started and thread.index:
-        return (None, 0)
-    frame = _outside_harness(sys._current_frames().get(thread.ident))
-    return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
-
-
 CORE: Final = Core()
+Thread.engine = CORE
 
 
 def current() -> Thread:
@@ -982,10 +646,5 @@ def current() -> Thread:
     """
     me = CORE.cur
     if me is OUTSIDE:
-        raise UsageError(_OUTSIDE)
+        raise UsageError(OUTSIDE_MESSAGE)
     return me
-
-
-def unreachable(why: str) -> InternalError:
-    """An error of the engine itself."""
-    return InternalError(f"engine error: {why}; please report it with the token or the program")

@@ -20,9 +20,11 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from harness.engine.core import CORE, OUTSIDE, PACKAGE, Core, Finding, Thread
+from harness.engine.core import CORE, Choose, Core
+from harness.engine.finding import PACKAGE, Finding
+from harness.engine.thread import OUTSIDE, Thread
 from harness.errors import InternalError, ScheduleAborted, UsageError
 
 _ONE: Final = (1).to_bytes(8, sys.byteorder)
@@ -82,6 +84,7 @@ class Worker:
                 if not pool.perform(self, thread):
                     return
         finally:
+            _ABANDONED.pop(self.ident, None)
             self.gone.release()
 
 
@@ -159,7 +162,7 @@ class Pool:
         return True
 
     def raised(self, thread: Thread, error: BaseException) -> None:
-        """An exception left ``thread``: a finding, or a misuse of the harness that the caller gets."""
+        """An exception left ``thread``: a finding, or a misuse that the caller is told of."""
         if isinstance(error, (UsageError, InternalError)):
             with contextlib.suppress(ScheduleAborted):
                 CORE.end("error", error)
@@ -182,6 +185,7 @@ class Pool:
             if worker.thread is thread:
                 self._busy.remove(worker)
         self.hung = (thread.name, stacks)
+        _ABANDONED[thread.ident] = 0
         thread.done = True
         CORE.__class__ = _GuardedCore
         CORE.cut = "hang"
@@ -226,41 +230,50 @@ def _abandoned(pool: Pool, worker: Worker) -> bool:
 
 
 class _GuardedCore(Core):
-    """The engine after a thread was abandoned: every access to ``cur`` checks who asks.
+    """The engine after a thread was abandoned: who is turned away may touch nothing.
 
-    An abandoned OS thread may come back at any time and use a primitive; without this it would act
-    as the thread that holds the baton. Costs every operation a call, from the first hang on.
+    An abandoned OS thread may come back at any time, in the middle of an operation, and would act
+    as the thread that holds the baton. Costs every operation some calls, from the first hang on.
     """
 
     __slots__ = ()
 
     @property
     def cur(self) -> Thread:
-        """The thread that holds the baton, if that is the caller."""
-        thread = _CUR.__get__(self)
-        caller = _thread.get_ident()
-        if thread is not OUTSIDE and thread.ident != caller and caller not in _WATCHDOGS:
-            _turn_away(caller)
-        return thread  # type: ignore[no-any-return] # a slot descriptor is untyped
+        """The thread that holds the baton; abandoned ones get no answer."""
+        _turn_away()
+        return _CUR.__get__(self)  # type: ignore[no-any-return] # a slot descriptor is untyped
 
     @cur.setter
     def cur(self, thread: Thread) -> None:
+        _turn_away()
         _CUR.__set__(self, thread)
+
+    @property
+    def choose(self) -> Choose:
+        """See ``Core``; abandoned threads choose nothing."""
+        _turn_away()
+        return _CHOOSE.__get__(self)  # type: ignore[no-any-return] # a slot descriptor is untyped
+
+    @choose.setter
+    def choose(self, choose: Choose) -> None:
+        _CHOOSE.__set__(self, choose)
 
 
 _CUR: Final[Any] = Core.__dict__["cur"]
-_WATCHDOGS: Final[list[int]] = []
-
-
-# How often each abandoned OS thread has come back, by its identifier.
-_RETURNS: Final[dict[int, int]] = {}
+_CHOOSE: Final[Any] = Core.__dict__["choose"]
+# OS threads that were given up and have not ended, and how often each has come back.
+_ABANDONED: Final[dict[int, int]] = {}
 _RETURNS_MAX: Final = 100
 
 
-def _turn_away(caller: int) -> None:
+def _turn_away() -> None:
     """Unwind an abandoned thread that came back; one that swallows that sleeps for ever."""
-    _RETURNS[caller] = _RETURNS.get(caller, 0) + 1
-    if _RETURNS[caller] > _RETURNS_MAX:
+    caller = _thread.get_ident()
+    if caller not in _ABANDONED:
+        return
+    _ABANDONED[caller] += 1
+    if _ABANDONED[caller] > _RETURNS_MAX:
         lock = _thread.allocate_lock()
         lock.acquire()
         lock.acquire()
@@ -322,7 +335,7 @@ class Watchdog:
         self._schedule = 0
         self._thread = threading.Thread(target=self._watch, name="lockloom-watchdog", daemon=True)
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> Self:
         """Start looking."""
         self._thread.start()
         return self
@@ -337,7 +350,6 @@ class Watchdog:
         self._schedule = number
 
     def _watch(self) -> None:
-        _WATCHDOGS.append(_thread.get_ident())
         period = self._seconds / 4
         last: tuple[int, int, int] | None = None
         still = 0
@@ -359,7 +371,8 @@ class Watchdog:
         if thread.index == 0:
             sys.stderr.write(
                 f"lockloom: thread {thread.name!r} (the caller's own) has taken no step for "
-                f"{self._seconds:g} s; it blocks in something the harness does not control\n{stacks}\n"
+                f"{self._seconds:g} s; it blocks in something the harness does not control\n"
+                f"{stacks}\n"
             )
             sys.stderr.flush()
             return

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from harness.engine.core import CORE, OUTSIDE, Choose, Core, Finding, Recorder, Thread, place_of
+from harness.engine.core import CORE, Choose, Core
+from harness.engine.finding import Finding, place_of
 from harness.engine.pool import Pool
+from harness.engine.thread import OUTSIDE, Recorder, Thread
 from harness.errors import ScheduleAborted, UsageError
 from harness.lockorder.rules import LockRules
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from harness.engine.core import CORE, Finding
+from harness.engine.core import CORE
+from harness.engine.finding import Finding
 from harness.errors import UsageError
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules

@@ -1,7 +1,7 @@
 """One exploration on several processes: blocks of schedules, put together by number.
 
-A block does not depend on how many processes there are, and ``assemble`` looks at schedules by their
-number only, so the result is that of one process.
+A block does not depend on how many processes there are, and ``assemble`` looks at schedules by
+their number only, so the result is that of one process.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def explore_divided(
         finally:
             for future in waiting:
                 future.cancel()
-    return assemble(program, setup, parts, last=schedules)
+    return assemble(program, setup, parts)
 
 
 def _take(waiting: deque[Future[Part]], parts: list[Part], setup: Setup) -> bool:
@@ -85,8 +85,8 @@ def importable(program: Any) -> tuple[str, str]:
     name = getattr(program, "__qualname__", None)
     if module in (None, "__main__") or name is None or "<" in name:
         raise UsageError(
-            f"processes > 1 needs a program that another process can import by its name, got {program!r}; "
-            "move it to the top level of a module"
+            "processes > 1 needs a program that another process can import by its name, "
+            f"got {program!r}; move it to the top level of a module"
         )
     if _load(module, name) is not program:
         raise UsageError(

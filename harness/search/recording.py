@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from harness.engine.core import CORE, Choose, Core, Finding, Thread
+from harness.engine.core import CORE, Choose, Core
+from harness.engine.finding import Finding
+from harness.engine.thread import Thread
 from harness.errors import InternalError, ReplayDivergence, UsageError
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import Witness
 from harness.search.setup import Program, Setup
 from harness.search.stage import Stage, prepare
-from harness.strategies import strategy_named
+from harness.strategies import Strategy, strategy_named
 from harness.strategies.replay import Deviations
 from harness.trace.events import Site, Step, Story
 from harness.trace.recorder import TraceRecorder, digest, fingerprint
@@ -120,7 +123,7 @@ def finding_of(core: Core, setup: Setup, *, fair: bool) -> Finding | None:
         names = ", ".join(t.name for t in core.threads if t.enabled) or "nobody"
         return Finding(
             "livelock",
-            f"no end after {setup.steps_max} steps under a fair strategy; still able to run: {names}",
+            f"no end after {setup.steps_max} steps under a fair strategy; can still run: {names}",
             core.threads[0],
         )
     return core.finding
@@ -132,13 +135,16 @@ def key_of(finding: Finding) -> str:
 
 
 def order_key(order: OrderFinding) -> str:
+    """The fingerprint of a lock-order finding; who met which edge first is left out."""
     return fingerprint("lock-order", f"{order.rule}:{order.result}:{'>'.join(order.classes)}", [])
 
 
 class Recording:
     """A schedule that was run with everything recorded."""
 
-    def __init__(self, core: Core, recorder: TraceRecorder, taken: list[int], edges: list[Witness]):
+    def __init__(
+        self, core: Core, recorder: TraceRecorder, taken: list[int], edges: list[Witness]
+    ) -> None:
         self.recorder = recorder
         self.taken = taken
         self.edges = edges
@@ -232,6 +238,7 @@ def _edge_of(witness: Witness) -> list[str | int]:
 
 
 def witness_of(edge: Sequence[str | int]) -> Witness:
+    """The edge that a token carries; its sites stayed behind."""
     outer, inner, outer_mode, inner_mode, thread, schedule = edge
     return Witness(
         str(outer),
@@ -248,8 +255,9 @@ def witness_of(edge: Sequence[str | int]) -> Witness:
 def _not_again(wanted: Finding, instead: str) -> Finding:
     return Finding(
         "nondeterminism",
-        f"a schedule that failed ({wanted.kind}: {wanted.message.splitlines()[0]}) was run again with "
-        f"the same choices, and {instead}; the program depends on something else than its choices",
+        f"a schedule that failed ({wanted.kind}: {wanted.message.splitlines()[0]}) was run again "
+        f"with the same choices, and {instead}; "
+        "the program depends on something else than its choices",
         wanted.thread,
     )
 
@@ -348,8 +356,6 @@ def _failure_again(wanted: Token, again: Recording, setup: Setup) -> Failure | N
     if wanted.kind == "lock-order":
         for order in again.rules.findings:
             if not order.fatal and order_key(order) == wanted.fingerprint:
-                again.rules.resolve(resolved)
-                order = next(o for o in again.rules.findings if order_key(o) == wanted.fingerprint)
                 return again.order_failure(order, wanted.fingerprint, setup)
     finding = again.finding
     if again.cut == "bound":
@@ -364,6 +370,9 @@ def _failure_again(wanted: Token, again: Recording, setup: Setup) -> Failure | N
     return again.made(finding, key, setup, wanted.schedule)
 
 
+Sink = Callable[[int, "Failure | None", Story], None]
+
+
 def record_schedule(program: Program, setup: Setup, schedule: int) -> tuple[Failure | None, Story]:
     """Run schedule number ``schedule`` of an exploration, recorded in full.
 
@@ -371,28 +380,64 @@ def record_schedule(program: Program, setup: Setup, schedule: int) -> tuple[Fail
         Its failure or None, and its story.
 
     Raises:
-        UsageError: The setup cannot work, or the strategy only reaches a schedule through all before.
+        UsageError: The setup cannot work, or the strategy reaches it only through all before.
+    """
+    found: list[tuple[Failure | None, Story]] = []
+    record_part(program, setup, schedule, schedule, lambda _, *result: found.append(result))
+    return found[0]
+
+
+def record_part(
+    program: Program, setup: Setup, first: int, last: int, sink: Sink, *, worker: int | None = None
+) -> None:
+    """Run schedules ``first`` to ``last``, each recorded in full, whether they fail or not.
+
+    Args:
+        program: As for ``explore``.
+        setup: As for ``explore_part``.
+        first: Number of the first schedule.
+        last: Number of the last one.
+        sink: Called after each with its number, its failure or None, and its story. Each is judged
+            by itself: lock-order findings that need edges of several schedules are the audit's.
+        worker: Which core to run on; None chooses.
+
+    Raises:
+        UsageError: The setup cannot work, or the strategy cannot begin at ``first``.
+        KeyboardInterrupt: Ctrl-C.
     """
     setup.check()
-    if strategy_named(setup.strategy).sequential and schedule != 1:
+    if strategy_named(setup.strategy).sequential and (first, last) != (1, 1):
         raise UsageError(
-            f"strategy {setup.strategy!r} cannot begin at schedule {schedule}; replay its token"
+            f"strategy {setup.strategy!r} reaches schedule {last} only through all before it; "
+            "replay the token of a failure instead"
         )
-    with Stage(setup.hang_seconds) as stage:
+    with Stage(setup.hang_seconds, worker) as stage:
         strategy = prepare(stage, program, setup)
-        recording = record(
-            stage, program, setup, schedule, lambda core: strategy.begin(core, schedule), []
-        )
-        finding = recording.finding
-        if recording.cut == "bound" and strategy.fair_in(schedule):
-            finding = finding_of(CORE, setup, fair=True)
-        failure = None
-        if finding is not None:
-            key = order_key(finding.order) if finding.order is not None else key_of(finding)
-            failure = recording.made(finding, key, setup, schedule).attach(program)
-        else:
-            recording.rules.resolve(resolved)
-            for order in recording.rules.findings:
-                failure = recording.order_failure(order, order_key(order), setup).attach(program)
-                break
-        return failure, tell(finding, recording.recorder, setup.steps_max)
+        for schedule in range(first, last + 1):
+            recording = record(
+                stage, program, setup, schedule, partial(_begin, strategy, schedule), []
+            )
+            if recording.cut in ("interrupted", "hang"):
+                raise KeyboardInterrupt if recording.cut == "interrupted" else _hung(stage)
+            fair = strategy.fair_in(schedule)
+            failure, story = _told(recording, setup, schedule, fair=fair)
+            sink(schedule, None if failure is None else failure.attach(program), story)
+
+
+def _begin(strategy: Strategy, schedule: int, core: Core) -> Choose:
+    return strategy.begin(core, schedule)
+
+
+def _told(
+    recording: Recording, setup: Setup, schedule: int, *, fair: bool
+) -> tuple[Failure | None, Story]:
+    """Failure and story of one recorded schedule."""
+    finding = finding_of(CORE, setup, fair=fair)
+    if finding is not None:
+        key = order_key(finding.order) if finding.order is not None else key_of(finding)
+        failure = recording.made(finding, key, setup, schedule)
+        return failure, failure.story()
+    for order in recording.rules.findings:
+        failure = recording.order_failure(order, order_key(order), setup)
+        return failure, failure.story()
+    return None, tell(None, recording.recorder, setup.steps_max)

@@ -57,7 +57,7 @@ class Setup:
         Options(self.seed, self.depth, self.preemptions)
         if self.preemptions is not None and not kind.bounded:
             raise UsageError(
-                f"preemptions bounds an exhaustive search; strategy {self.strategy!r} takes no bound"
+                f"preemptions bounds an exhaustive search; {self.strategy!r} takes no bound"
             )
         if self.steps_max < 1:
             raise UsageError(f"steps_max must be at least 1, got {self.steps_max}")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final, Self
 
-from harness.engine.core import CORE, OUTSIDE, Choose, Core
+from harness.engine.core import CORE, Choose, Core
 from harness.engine.pool import Pool, Watchdog, settled
 from harness.engine.schedule import Limits, run
+from harness.engine.thread import OUTSIDE
 from harness.errors import UsageError
 from harness.lockorder.rules import LockRules
 from harness.search.setup import Program, Setup

@@ -52,16 +52,13 @@ class Exploration:
     reached: tuple[str, ...] = ()
 
 
-def assemble(
-    program: Program, setup: Setup, parts: Sequence[Part], *, last: int | None = None
-) -> Exploration:
+def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Exploration:
     """Put the parts of one exploration together; the result does not depend on how it was divided.
 
     Args:
         program: For schedules whose lock-order finding needs edges of several parts.
         setup: As given to every part.
         parts: Adjoining, in any order.
-        last: Number of the last schedule that was asked for.
     """
     ordered = sorted(parts, key=lambda part: part.first)
     rules = setup.rules()

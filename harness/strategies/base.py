@@ -1,9 +1,9 @@
 """What a strategy is, and where it registers.
 
 A strategy is a pure function of ``(seed, schedule)`` and of the program: nothing that an earlier
-schedule did may reach a later one, except through ``pilot`` (which is itself such a function) or,
-for a search that enumerates, through the search's own stack. So a schedule can be run again anywhere,
-by its number alone.
+schedule did may reach a later one, except through the pilot schedule (which is itself such a
+function) or, for a search that enumerates, through the search's own stack. So a schedule can be run
+again anywhere, by its number alone.
 
 A new strategy is one file with one ``@register``.
 """
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.engine.core import Choose, Core, Thread
+    from harness.engine.core import Choose, Core
+    from harness.engine.thread import Thread
 
 _REGISTRY: Final[dict[str, type[Strategy]]] = {}
 

@@ -1,4 +1,4 @@
-"""``dfs``: every interleaving, one after the other; with ``preemptions`` every one within the bound."""
+"""``dfs``: every interleaving, one after the other, or every one within a preemption bound."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from harness.strategies.base import Options, Strategy, deciding, register
 
 if TYPE_CHECKING:
-    from harness.engine.core import Choose, Core, Thread
+    from harness.engine.core import Choose, Core
+    from harness.engine.thread import Thread
 
 
 class _Decision:
-    """One place of the choice tree: who was enabled, which alternatives there are, which is taken."""
+    """One place of the choice tree: who was enabled, the alternatives, which is taken."""
 
     __slots__ = ("alternatives", "enabled", "taken")
 
@@ -77,8 +78,8 @@ class DepthFirst(Strategy):
         names = [core.threads[i].name for i in decision.enabled if i < len(core.threads)]
         now = [thread.name for thread in enabled]
         core.nondeterministic(
-            f"after the same choices, step {core.steps} had {', '.join(names) or 'no thread'} enabled "
-            f"before and has {', '.join(now)} now"
+            f"after the same choices, step {core.steps} had {', '.join(names) or 'no thread'} "
+            f"enabled before and has {', '.join(now)} now"
         )
 
     def backtrack(self) -> None:

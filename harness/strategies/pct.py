@@ -1,14 +1,14 @@
 """``pct``: random priorities and *d - 1* random change points.
 
-Reference: Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs",
-ASPLOS 2010, section 4: a bug of depth *d* in a program of *n* threads and *k* steps is hit with a
-probability of at least ``1 / (n * k**(d - 1))`` in every schedule.
+Reference: Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding
+Bugs", ASPLOS 2010, section 4: a bug of depth *d* in a program of *n* threads and *k* steps is hit
+with a probability of at least ``1 / (n * k**(d - 1))`` in every schedule.
 
-We depart from the paper in four ways. Steps with a single enabled thread are not counted, because
-nothing is decided there (as section 4.1 suggests). *k* comes from one pilot schedule of the same
-seed. Change points are at most half of *k*: beyond that nearly every step would be one, and the
-schedule would degenerate to a rotation. A thread that yields falls behind all others, or a spin loop
-would never end.
+We depart from the paper in four ways. Steps with a single enabled thread are not counted: nothing
+is decided there (as section 4.1 suggests). *k* comes from one pilot schedule of the same seed.
+Change points are at most half of *k*: beyond that nearly every step would be one, and the schedule
+would degenerate to a rotation. A thread that yields falls behind all others, or a spin loop would
+never end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from harness.strategies.base import Options, Strategy, register
 
 if TYPE_CHECKING:
-    from harness.engine.core import Choose, Core, Thread
+    from harness.engine.core import Choose, Core
+    from harness.engine.thread import Thread
 
 
 @register

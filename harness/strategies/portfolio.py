@@ -21,7 +21,7 @@ _ROTATION: Final = (2, 0, 3, 1)  # depth of pct; 0 is a random walk
 
 @register
 class Portfolio(Strategy):
-    """Rotates through pct of depth 2, a random walk, pct of depth 3 (or as asked), pct of depth 1."""
+    """Rotates through pct of depth 2, a random walk, pct of depth 3 or as asked, pct of depth 1."""
 
     name = "portfolio"
     needs_pilot = True

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from harness.strategies.base import Options, Strategy, register
 
 if TYPE_CHECKING:
-    from harness.engine.core import Choose, Core, Thread
+    from harness.engine.core import Choose, Core
+    from harness.engine.thread import Thread
 
 # Draws are 16 bits wide and made 128 at a time: one call of the generator for 128 decisions.
 _DRAWS = struct.Struct("<128H")

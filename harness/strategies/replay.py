@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from harness.strategies.base import deciding
 
 if TYPE_CHECKING:
-    from harness.engine.core import Choose, Core, Thread
+    from harness.engine.core import Choose, Core
+    from harness.engine.thread import Thread
 
 
 def default_order(core: Core, enabled: Sequence[Thread]) -> list[Thread]:
@@ -25,11 +26,11 @@ class Script:
     """Takes the recorded choices one by one; where they end, the default."""
 
     def __init__(self, choices: Sequence[int]) -> None:
-        """Args: choices: Thread indices, one for each decision with more than one enabled thread."""
+        """Args: choices: Thread indices, one for each decision among several threads."""
         self._choices = choices
 
     def begin(self, core: Core) -> Choose:
-        """Return ``choose``; a choice that is not enabled is nondeterminism of the program."""
+        """Return ``choose``; a choice that cannot run is nondeterminism of the program."""
         choices = self._choices
         position = 0
 
@@ -39,13 +40,13 @@ class Script:
                 return default_order(core, enabled)[0]
             index = choices[position]
             position += 1
-            for thread in enabled:
-                if thread.index == index:
-                    return thread
-            core.nondeterministic(
-                f"at step {core.steps} the recorded choice was thread {index}, "
-                f"but only {', '.join(t.name for t in enabled)} can run"
-            )
+            found = [thread for thread in enabled if thread.index == index]
+            if not found:
+                core.nondeterministic(
+                    f"at step {core.steps} the recorded choice was thread {index}, "
+                    f"but only {', '.join(t.name for t in enabled)} can run"
+                )
+            return found[0]
 
         return deciding(core, pick)
 
@@ -81,5 +82,5 @@ class Deviations:
 
     @property
     def unused(self) -> int:
-        """How many deviations lie beyond the last decision: the program was shorter than recorded."""
+        """How many deviations lie beyond the last decision: the program ended early."""
         return sum(1 for decision in self._deviations if decision >= len(self.taken))

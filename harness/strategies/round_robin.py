@@ -1,4 +1,4 @@
-"""``round-robin``: every enabled thread takes one step in turn; the schedule's number shifts the turn."""
+"""``round-robin``: every enabled thread takes as many steps in turn as the schedule's number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from harness.strategies.base import Strategy, deciding, register
 
 if TYPE_CHECKING:
-    from harness.engine.core import Choose, Core, Thread
+    from harness.engine.core import Choose, Core
+    from harness.engine.thread import Thread
 
 
 @register

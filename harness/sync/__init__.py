@@ -1,6 +1,6 @@
 """The primitives that a program under test is written with. Every operation is a schedule point."""
 
-from harness.engine.core import Thread
+from harness.engine.thread import Thread
 from harness.sync.cells import Atomic, Shared
 from harness.sync.condition import Barrier, BrokenBarrierError, Condition, Event, Semaphore
 from harness.sync.guards import assert_held, assert_no_locks_held, excludes, guarded_by, requires

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from harness.engine.core import CORE, Thread
+from harness.engine.core import CORE
+from harness.engine.thread import Thread
 
 
 class Primitive:

@@ -1,4 +1,4 @@
-"""Cells: ``Shared`` (plain, racy) and ``Atomic`` (sequentially consistent). Every access is a step."""
+"""Cells: ``Shared`` (plain, racy) and ``Atomic`` (sequentially consistent); each access a step."""
 
 from __future__ import annotations
 

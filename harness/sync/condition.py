@@ -1,4 +1,4 @@
-"""Waiting for others: ``Condition``, ``Event``, ``Semaphore``, ``Barrier``. The rest follows ``threading``."""
+"""Waiting for others: ``Condition``, ``Event``, ``Semaphore``, ``Barrier``, as in ``threading``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from threading import BrokenBarrierError
 from typing import Any, TypeVar
 
-from harness.engine.core import CORE, Thread
+from harness.engine.core import CORE
+from harness.engine.thread import Thread
 from harness.sync.base import Primitive, outcome, point
 from harness.sync.mutex import Lock, Mutex
 
@@ -82,7 +83,7 @@ class Condition(Primitive):
         return notified
 
     def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
-        """Wait until ``predicate()`` is true; returns its last value, as ``threading`` does."""
+        """Wait until ``predicate()`` is true; returns its last value."""
         deadline = None if timeout is None else CORE.clock + timeout
         result = predicate()
         while not result:
@@ -143,7 +144,7 @@ class Event(Primitive):
         self._set = False
 
     def set(self) -> None:
-        """Wake the waiters (the longest waiting one, with ``auto_unsignal``), or latch; one step."""
+        """Wake the waiters (with ``auto_unsignal`` the first), or latch; one step."""
         point("event-set", self)
         core = CORE
         asleep = [w for w in self.wanters if not w.released and (not w.enabled or w.early)]
@@ -423,7 +424,7 @@ class Barrier(Primitive):
             CORE.enable(waiter)
 
     def abort(self) -> None:
-        """Break the barrier: all that wait, and all that come, get ``BrokenBarrierError``; one step."""
+        """Break the barrier: who waits or comes gets ``BrokenBarrierError``; one step."""
         point("barrier-abort", self)
         self._break(self._generation)
 

@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from harness.engine.core import CORE, OUTSIDE, place
+from harness.engine.core import CORE
+from harness.engine.finding import place
+from harness.engine.thread import OUTSIDE
 from harness.errors import UsageError
 from harness.sync.mutex import Lock
 from harness.sync.rwlock import RwLock

@@ -1,12 +1,15 @@
-"""Locks with one owner: ``Mutex`` (may block) and ``SpinLock`` (nothing may block while it is held)."""
+"""Locks with one owner: ``Mutex``, and ``SpinLock``, under which nothing may block."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, ClassVar
 
-from harness.engine.core import CORE, Thread, called, place
+from harness.engine.core import CORE, called
+from harness.engine.finding import place
+from harness.engine.thread import Thread
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.lockorder.rules import HeldLocks
@@ -85,6 +88,7 @@ class Lock(Primitive):
         if self.owner is None:
             chosen = core.choose()
             if chosen is not me:
+                me.excused = False
                 self.wanters.append(me)
                 try:
                     core.preempt(me, chosen)
@@ -180,7 +184,7 @@ class Lock(Primitive):
         me.held.append(self)
 
     def release(self) -> None:
-        """Give the lock up; one step. Its invariant is checked first, with no schedule point inside.
+        """Give the lock up; one step. Its invariant is checked first, without a schedule point.
 
         Raises:
             RuntimeError: The calling thread does not hold it.
@@ -253,7 +257,7 @@ class Lock(Primitive):
             core.violated("lock-order", finding.rule, finding.message, order=finding)
 
     def _not_mine(self, me: Thread) -> None:
-        """A release without ownership; while unwinding it is the natural end of a broken wait."""
+        """A release without ownership; while unwinding, the natural end of a broken wait."""
         if CORE.aborting:
             return
         who = "nobody" if self.owner is None else self.owner.name
@@ -261,7 +265,7 @@ class Lock(Primitive):
 
 
 class Mutex(Lock):
-    """A mutual exclusion lock that blocks; mirrors the kernel's ``Mutex`` behind ``DECLARE_MUTEX``."""
+    """A mutual exclusion lock that blocks; the kernel's ``Mutex`` behind ``DECLARE_MUTEX``."""
 
     __slots__ = ()
 
@@ -332,12 +336,13 @@ def acquire_all(*locks: Lock) -> _Several:
     if not locks:
         raise UsageError("acquire_all() needs at least one lock")
     ordered = sorted(locks, key=lambda lock: lock.address)
-    for first, second in zip(ordered, ordered[1:], strict=False):
+    for first, second in itertools.pairwise(ordered):
         if first is second:
             raise UsageError(f"acquire_all() was given {first!r} twice")
     for lock in ordered:
         if lock.lock_class is not None and not lock.lock_class.flags & LockFlags.MULTI_ACQUIRE:
             raise UsageError(
-                f"acquire_all() takes locks of a MULTI_ACQUIRE class; {lock.lock_class.name} is not one"
+                f"acquire_all() takes locks of a MULTI_ACQUIRE class; "
+                f"{lock.lock_class.name} is not one"
             )
     return _Several(ordered)

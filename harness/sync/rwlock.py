@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from harness.engine.core import CORE, Thread, place
+from harness.engine.core import CORE
+from harness.engine.finding import place
+from harness.engine.thread import Thread
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass
 from harness.lockorder.rules import HeldLocks
@@ -32,7 +34,7 @@ class _Side:
 class RwLock(Primitive):
     """A lock that many readers, or one writer, may hold.
 
-    With ``prefer="writer"`` no new reader gets in once a writer has been found waiting, not even one
+    With ``prefer="writer"`` no new reader gets in once a writer was found waiting, not even one
     that reads already (so reading twice may deadlock); with ``"reader"`` writers wait for a moment
     without readers. There is no upgrade: a reader that wants to write waits for itself.
 
@@ -83,6 +85,7 @@ class RwLock(Primitive):
             core.under_spin(me, me.kind)
         if self.lock_class is not None:
             self._judge(me, writes=writes)
+        me.excused = False
         self.wanters.append(me)
         try:
             if self._possible(me):
@@ -139,7 +142,7 @@ class RwLock(Primitive):
         return self.writer is None and (self.prefer == "reader" or not self.queued)
 
     def _refresh(self) -> None:
-        """Let parked wanters run or not, after any change; writers first, since they block readers."""
+        """Let parked wanters run or not, after any change; writers first: they block readers."""
         core = CORE
         for waiter in self.wanters:
             if waiter.kind == "write-acquire" and not self._possible(waiter):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from harness.engine.core import CORE, OUTSIDE, Group, Thread, called, current
+from harness.engine.core import CORE, called, current
+from harness.engine.thread import OUTSIDE, Group, Thread
 from harness.errors import UsageError
 from harness.sync.base import Primitive, point
 from harness.sync.mutex import Lock
@@ -32,7 +33,7 @@ def spawn(
 
 
 def parallel(*fns: Callable[[], Any], names: Sequence[str] | None = None) -> list[Any]:
-    """Start a thread for each function, all in one step; wait for all; return their results in order.
+    """Start a thread for each function, all in one step; wait for all; return their results.
 
     Args:
         fns: Functions without arguments.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from harness.engine.core import CORE, Thread
+from harness.engine.core import CORE
+from harness.engine.thread import Thread
 from harness.errors import UsageError
 from harness.sync.base import Primitive, outcome, point
 from harness.sync.mutex import Lock
@@ -24,7 +25,7 @@ class WaitQueue(Primitive):
 
     Mirrors the kernel's ``OwnedWaitQueue``: with an owner, waiters lend it their priority
     (``Thread.effective_priority``, through chains of owners), and every wait-for graph has an edge
-    from each waiter to the owner. Wakes the most urgent waiter first, among equals the longest waiting.
+    from each waiter to the owner. Wakes the most urgent first, of equals the longest waiting.
     """
 
     __slots__ = ("_asleep", "owner")

@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
-from harness.engine.core import Core, Finding, Group, Thread, place_of
+from harness.engine.core import Core
+from harness.engine.finding import Finding, place_of
+from harness.engine.thread import Group, Thread
 from harness.trace.events import ObjectInfo, Site, Step, ThreadState, Wait
 from harness.trace.site import site_of
 
@@ -165,7 +167,7 @@ class TraceRecorder:
 
 
 def digest(steps: Sequence[Step], kind: str, sites: Sequence[Site | None]) -> str:
-    """16 hex digits over thread, operation, object and outcome of every step, and kind and sites."""
+    """16 hex digits over thread, operation, object, outcome of every step, and kind and sites."""
     text = hashlib.sha256()
     for step in steps:
         text.update(f"{step.thread}|{step.name}|{step.kind}|{step.obj}|{step.outcome}\n".encode())

@@ -1,8 +1,8 @@
 """From ``(code, lasti)`` to a *site*: module, qualified name, and the ordinal of the place in it.
 
-Line numbers move with every edit above them, and bytecode offsets differ between Python versions, so
-neither can name a place in a fingerprint. A site counts the lines of its function on which a
-statement or a call begins: the same on all supported Pythons, and under edits outside the function.
+Line numbers move with every edit above them, and bytecode offsets differ between Python versions,
+so neither can name a place in a fingerprint. A site counts the lines of its function on which a
+statement or a call begins: the same on all supported Pythons, and under edits elsewhere.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import ast
 import bisect
 import functools
 import linecache
-import os
 import sys
+from pathlib import Path
 from types import CodeType
 
 from harness.trace.events import Site
@@ -91,13 +91,13 @@ def _module(filename: str) -> str:
     for name, module in sorted(sys.modules.items()):
         if name != "__main__" and getattr(module, "__file__", None) == filename:
             return name
-    return os.path.splitext(os.path.basename(filename))[0]
+    return Path(filename).stem
 
 
 @functools.lru_cache(maxsize=512)
 def _shown(filename: str) -> str:
     """A file as a reader sees it: relative where it lies below the working directory."""
-    here = os.getcwd() + os.sep
-    if filename.startswith(here):
-        return filename[len(here) :]
-    return os.sep.join(filename.split(os.sep)[-2:]).lstrip(os.sep)
+    path = Path(filename)
+    if path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd()).as_posix()
+    return Path(*path.parts[-2:]).as_posix().lstrip("/")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import traceback
 
-from harness.engine.core import PACKAGE, Finding
-from harness.trace.events import Story
+from harness.engine.finding import PACKAGE, Finding
+from harness.lockorder.findings import Finding as OrderFinding
+from harness.lockorder.findings import Witness
+from harness.trace.events import Site, Story
 from harness.trace.recorder import TraceRecorder
+from harness.trace.site import site_of
 
 # A livelock's story shows where it ends; nobody reads twenty thousand steps of a spin.
 LIVELOCK_STEPS_MAX = 2_000
@@ -35,9 +38,33 @@ def tell(finding: Finding | None, recorder: TraceRecorder, steps_max: int) -> St
         cycle=recorder.cycle(finding),
         steps=tuple(steps),
         final=recorder.final,
-        lock_findings=() if order is None else (order.message,),
+        lock_findings=() if order is None else (order_text(order),),
         objects=dict(recorder.objects),
     )
+
+
+def order_text(order: OrderFinding) -> str:
+    """A broken lock rule with the occasions that prove it, both places of each.
+
+    Args:
+        order: Its places may be resolved already.
+    """
+    lines = [order.message, f"rule {order.rule} ({order.result}), {order.tier}"]
+    for edge in order.edges:
+        inner = f"{edge.inner} wanted" if edge.inner else "went to sleep"
+        lines.append(f"{edge.thread or 'a thread'}, schedule {edge.schedule}:")
+        lines.append(f"  {edge.outer} taken at {_where(edge, edge.outer_site)}")
+        lines.append(f"  {inner} at {_where(edge, edge.inner_site)}")
+    return "\n".join(lines)
+
+
+def _where(edge: Witness, place: object) -> str:
+    site = place if isinstance(place, Site) else None
+    if isinstance(place, tuple):
+        site = site_of(place)
+    if site is None:
+        return f"an unknown place in schedule {edge.schedule}"
+    return f"{site} in {site.qualname}"
 
 
 def exception_text(error: BaseException) -> str:

@@ -1,13 +1,13 @@
 """Tokens: a schedule as text that a shell leaves alone.
 
 ``ll1-`` and base64url of: four bytes of checksum, then a MessagePack array. Choices are sparse
-deviations from the default (the current thread runs on, else the lowest index): pairs of a gap and an
-alternative, a byte for most. *Checkpoints* are one byte for each of up to 32 stretches of the
+deviations from the default (the current thread runs on, else the lowest index): pairs of a gap and
+an alternative, a byte for most. *Checkpoints* are one byte for each of up to 32 stretches of the
 schedule, over the threads, operations and objects of its steps: a replay that stops fitting says
 from which step on.
 
-What does not fit ``TOKEN_CHARS_MAX`` is written to a file of the same content, and the token names the
-file by its checksum.
+What does not fit ``TOKEN_CHARS_MAX`` is written to a file of the same content, and the token names
+the file by its checksum.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def decode(text: str) -> Token:
         body = _from_text(text[len(PREFIX) :])
     elif text.startswith("ll"):
         raise TokenError(
-            f"the token {_short(text)} is of another version; this one reads tokens that begin with {PREFIX}"
+            f"the token {_short(text)} is of another version; "
+            f"this one reads tokens that begin with {PREFIX}"
         )
     else:
         raise TokenError(f"{_short(text)} is not a token: tokens begin with {PREFIX}")
