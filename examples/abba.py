@@ -2,8 +2,8 @@
 
     python examples/abba.py
 
-Neither line is wrong by itself. The deadlock needs one preemption between two acquisitions; the lock
-order is wrong in every schedule, also in those that end well, and is reported on lock classes.
+Neither line is wrong by itself. The deadlock needs one preemption between two acquisitions; the
+lock order is wrong in every schedule, also in those that end well, and is reported by lock class.
 """
 
 from harness import LockClass, Mutex, explore, parallel
