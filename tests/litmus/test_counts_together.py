@@ -1,0 +1,41 @@
+"""``dfs`` runs every interleaving once: exact counts of programs that one ``parallel`` starts."""
+
+from __future__ import annotations
+
+import pytest
+from exploring import every
+from programs import TOGETHER, Row
+
+_SLOW_FROM = 20_000
+
+
+def _rows() -> list[object]:
+    return [
+        pytest.param(
+            row,
+            id=str(row),
+            marks=[pytest.mark.slow, pytest.mark.timeout(600)]
+            if row.interleavings > _SLOW_FROM
+            else [],
+        )
+        for row in TOGETHER
+    ]
+
+
+@pytest.mark.parametrize("row", _rows())
+def test_every_interleaving_is_run_once_and_exactly_the_failing_ones_fail(row: Row) -> None:
+    report = every(row.program)
+
+    assert (row.interleavings, row.failing) == (report.schedules, sum(report.failing.values()))
+    assert len(report.failing) == 1
+    assert report.blocked == 0
+
+
+@pytest.mark.parametrize("row", [r for r in TOGETHER if r.interleavings < 1_000], ids=str)
+def test_the_longest_interleaving_has_the_known_number_of_steps(row: Row) -> None:
+    """A bound of that length (and a step for ``parallel``) cuts nothing; one less does."""
+    free = every(row.program)
+    exact = every(row.program, steps_max=row.steps_max + 1)
+    short = every(row.program, steps_max=row.steps_max)
+
+    assert free.steps == exact.steps > short.steps

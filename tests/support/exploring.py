@@ -1,0 +1,46 @@
+"""Shorthands of the engine's tests: explore everything, or find one failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness import Exploration, Failure, explore
+
+Program = Callable[[], object]
+
+
+def every(program: Program, **options: Any) -> Exploration:
+    """Run every interleaving of ``program``, also beyond the first failing one."""
+    report = explore(program, "dfs", schedules=None, stop_at_first=False, **options)
+    assert report.exhausted
+    return report
+
+
+def outcomes(program: Program, **options: Any) -> set[object]:
+    """What ``program`` returns, over every interleaving; none of them may fail."""
+    seen: set[object] = set()
+
+    def noting() -> None:
+        seen.add(program())
+
+    report = every(noting, **options)
+    assert report.failure is None, report.failure
+    return seen
+
+
+def failure(program: Program, strategy: str = "dfs", **options: Any) -> Failure:
+    """The first failure of ``program``; there must be one, and it must replay."""
+    options.setdefault("schedules", None if strategy == "dfs" else 1_000)
+    report = explore(program, strategy, **options)
+    assert report.verdict == "fail", report.reason
+    assert report.failure is not None
+    return report.failure
+
+
+def passes(program: Program, strategy: str = "dfs", **options: Any) -> Exploration:
+    """``program`` passes, in every interleaving unless a strategy is given."""
+    options.setdefault("schedules", None if strategy == "dfs" else 1_000)
+    report = explore(program, strategy, **options)
+    assert report.verdict == "pass", report.failure or report.reason
+    return report
