@@ -77,6 +77,13 @@ def read_log(stream: IO[bytes]) -> Iterator[Batch]:
         yield Batch(line, [record])
 
 
+def is_log(stream: IO[bytes]) -> bool:
+    """Tell by its first line whether a stream is a lock log; reads no more than its beginning."""
+    batch = next(read_log(stream), None)
+    first = batch.records[0] if batch is not None else None
+    return isinstance(first, dict) and "zlock" in first
+
+
 def _pieces(stream: IO[bytes]) -> Iterator[tuple[bytes, str]]:
     """Read pieces of limited size, with the problem that ended the reading, if there was one."""
     data = stream.read(_READ_BYTES)

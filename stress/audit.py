@@ -1,0 +1,348 @@
+"""The lock-order audit: any number of lock logs in, one merged graph and its findings out.
+
+The rules are those that run live. All logs share one graph, keyed by the names of lock classes, so
+a cycle whose edges lie in different runs is found too. The report depends on the logs alone, not
+on the order in which they are given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+
+from harness.errors import UsageError
+from harness.lockorder.classes import flag_names
+from harness.lockorder.findings import TIERS, Finding, Witness
+from harness.trace.events import Site
+from harness.trace.lockread import is_log
+from harness.trace.logjudge import HARMLESS, INTEGRITY, LogJudge
+from stress.audit_report import (
+    AuditClass,
+    AuditEdge,
+    AuditFinding,
+    AuditGolden,
+    AuditReport,
+    LedgerEntry,
+    plural,
+    render_text,
+)
+
+__all__ = ["AuditReport", "audit_paths", "read_golden", "render_text", "to_json"]
+
+SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".zlock", ".zlock.gz")
+_STDIN: Final = "-"
+
+
+def audit_paths(
+    paths: Sequence[Path | str],
+    *,
+    fail_on: str = "latent",
+    mode_blind: bool = False,
+    golden: Iterable[tuple[str, str]] | None = None,
+) -> AuditReport:
+    """Audit lock logs.
+
+    Args:
+        paths: Files (compressed or not), folders (searched for ``SUFFIXES``), or ``-`` for standard
+            input. A log given twice counts once.
+        fail_on: The least tier that fails. The default is ``latent``: the class rules are the rules
+            of the kernel, where an inversion is a defect although no run has deadlocked yet.
+        mode_blind: Judge readers like writers, as the kernel does.
+        golden: Edges that there should be. One that is observed and not among them is a finding;
+            one that is not observed is only listed.
+
+    Raises:
+        UsageError: A path does not exist, holds no log, or cannot be read; an unknown tier.
+    """
+    if fail_on not in TIERS:
+        raise UsageError(f"unknown tier {fail_on!r}; the tiers are {', '.join(TIERS)}")
+    files, skipped = _expand(paths)
+    judge = LogJudge(mode_blind=mode_blind)
+    for path in files:
+        _read(judge, path)
+    return _report(judge, len(files), skipped, fail_on, golden)
+
+
+def read_golden(path: Path) -> list[tuple[str, str]]:
+    """Read a table of edges: ``outer>inner``, one a line; ``#`` begins a comment.
+
+    Raises:
+        UsageError: It cannot be read, or a line is no edge.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the golden table {path}: {error}") from error
+    edges = []
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if text:
+            outer, arrow, inner = (part.strip() for part in text.partition(">"))
+            if not (outer and arrow and inner) or ">" in inner:
+                raise UsageError(f"{path}:{number}: an edge is written outer>inner, not {text!r}")
+            edges.append((outer, inner))
+    return edges
+
+
+def to_json(report: AuditReport) -> dict[str, Any]:
+    """Return the report as plain data, ready for JSON."""
+    built: dict[str, Any] = msgspec.to_builtins(report)
+    return built
+
+
+# ---- reading --------------------------------------------------------------------------------
+
+
+def _expand(paths: Sequence[Path | str]) -> tuple[list[Path], list[str]]:
+    """List the logs in a fixed order, and the files of folders that are no lock logs."""
+    if not paths:
+        raise UsageError("audit needs a lock log; write one with `run --lock-log FILE`")
+    files: dict[Path, Path] = {}
+    skipped: list[str] = []
+    for given in map(Path, paths):
+        if str(given) == _STDIN:
+            files[given] = given
+        elif given.is_dir():
+            inside = sorted(p for p in given.rglob("*") if p.is_file() and _is_named_so(p))
+            logs = [path for path in inside if _is_log(path)]
+            if not logs:
+                raise UsageError(
+                    f"the folder {given} holds no lock log; they end in {', '.join(SUFFIXES)}"
+                )
+            skipped += [path.name for path in inside if path not in logs]
+            files.update((path.resolve(), path) for path in logs)
+        elif not given.exists():
+            raise UsageError(
+                f"there is no lock log {given}; write one with `run --lock-log {given}`"
+            )
+        elif not _is_log(given):
+            raise UsageError(f'{given}:1: not a lock log: no {{"zlock":1,...}} header')
+        else:
+            files.setdefault(given.resolve(), given)
+    return sorted(files.values(), key=str), skipped
+
+
+def _is_named_so(path: Path) -> bool:
+    return path.name.endswith(SUFFIXES)
+
+
+def _is_log(path: Path) -> bool:
+    """Tell by its first line whether a file is a lock log."""
+    with _opened(path) as stream:
+        return is_log(stream)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _read(judge: LogJudge, path: Path) -> None:
+    if str(path) == _STDIN:
+        judge.read("standard input", sys.stdin.buffer)
+        return
+    with _opened(path) as stream:
+        judge.read(str(path), stream)
+
+
+# ---- reporting ------------------------------------------------------------------------------
+
+
+def _report(
+    judge: LogJudge,
+    logs: int,
+    skipped: list[str],
+    fail_on: str,
+    golden: Iterable[tuple[str, str]] | None,
+) -> AuditReport:
+    """Put together what the logs have shown."""
+    rules = judge.rules
+    edges = rules.edges
+    shown = _Shown(judge)
+    findings = [shown.finding(f, *rules.counts(f)) for f in (*rules.findings, *rules.complete())]
+    findings += _deadlocks(shown, judge.stuck)
+    compared = None if golden is None else _compare(edges, golden)
+    if compared is not None:
+        findings += [shown.undeclared(edges[pair].witnesses[0]) for pair in compared.extra]
+    findings.sort(key=lambda f: (-TIERS.index(f.tier), f.rule, f.classes, f.key, f.edges))
+    integrity = tuple(sorted(judge.breaches.values(), key=lambda b: (b.rule, b.log, b.line)))
+    verdict, reason = _verdict(judge, findings, fail_on)
+    return AuditReport(
+        verdict=verdict,
+        reason=reason,
+        fail_on=fail_on,
+        logs=logs,
+        runs=len(judge.runs),
+        events=judge.events,
+        integrity=integrity,
+        findings=tuple(findings),
+        edges=tuple(shown.edge(edge.witnesses[0]) for edge in edges.values()),
+        classes=_classes(judge, list(edges)),
+        ledger=_ledger(judge, skipped),
+        golden=compared,
+    )
+
+
+def _verdict(judge: LogJudge, findings: list[AuditFinding], fail_on: str) -> tuple[str, str]:
+    """Judge all; nothing read is no pass, and neither is a log that contradicts itself."""
+    least = TIERS.index(fail_on)
+    failing = [finding for finding in findings if TIERS.index(finding.tier) >= least]
+    if failing:
+        return "fail", f"{plural(len(failing), 'finding')}, {fail_on} or surer"
+    if not judge.events:
+        return "inconclusive", "the logs hold no events"
+    broken = sorted({b.rule for b in judge.breaches.values() if b.rule not in HARMLESS})
+    if broken:
+        said = "; ".join(f"{rule} {INTEGRITY[rule]}" for rule in broken)
+        return "inconclusive", f"the logs are damaged: {said}"
+    if findings:
+        return "pass", f"{plural(len(findings), 'finding')}, none {fail_on} or surer"
+    return "pass", "no finding"
+
+
+class _Shown:
+    """Turns what the rules keep into what a report shows."""
+
+    def __init__(self, judge: LogJudge) -> None:
+        """Take names and counts from ``judge``."""
+        self._judge = judge
+        self._edges = judge.rules.edges
+
+    def edge(self, witness: Witness) -> AuditEdge:
+        """Show an occasion with the counts of its edge."""
+        known = self._edges.get((witness.outer, witness.inner))
+        return AuditEdge(
+            outer=witness.outer,
+            inner=witness.inner,
+            outer_mode=witness.outer_mode,
+            inner_mode=witness.inner_mode,
+            outer_site=_place(witness.outer_site),
+            inner_site=_place(witness.inner_site),
+            thread=witness.thread,
+            run=self._judge.runs[witness.schedule - 1],
+            count=0 if known is None else known.count,
+            runs=0 if known is None else known.schedules,
+        )
+
+    def finding(self, finding: Finding, count: int, runs: int) -> AuditFinding:
+        """Show a finding; what a log that contradicts itself says is ``latent`` at most."""
+        doubtful = sorted({w.schedule for w in finding.edges} & self._judge.untrusted)
+        tier, note = finding.tier, _across(finding)
+        if doubtful:
+            tier = min(tier, "latent", key=TIERS.index)
+            note = f"the log of {self._judge.runs[doubtful[0] - 1]} contradicts itself; {note}"
+        return AuditFinding(
+            key=_key(finding),
+            rule=finding.rule,
+            result=finding.result,
+            tier=tier,
+            message=finding.message,
+            classes=finding.classes,
+            count=count,
+            runs=runs,
+            fatal=finding.fatal,
+            note=note.rstrip("; "),
+            edges=tuple(map(self.edge, finding.edges)),
+        )
+
+    def undeclared(self, witness: Witness) -> AuditFinding:
+        """Show an edge that the golden table does not have."""
+        edge = self._edges[witness.outer, witness.inner]
+        finding = Finding(
+            rule="ORD003",
+            result="UndeclaredOrder",
+            tier="observed",
+            message=f"{witness.inner} acquired while {witness.outer} is held: not in the table",
+            classes=(witness.outer, witness.inner),
+            edges=(witness,),
+            schedule=witness.schedule,
+            thread=witness.thread,
+        )
+        return self.finding(finding, edge.count, edge.schedules)
+
+
+def _deadlocks(shown: _Shown, stuck: list[Finding]) -> list[AuditFinding]:
+    """Show the deadlocks that runs ended in, alike ones once."""
+    alike: dict[str, list[Finding]] = {}
+    for finding in stuck:
+        alike.setdefault(_key(finding), []).append(finding)
+    return [shown.finding(group[0], len(group), len(group)) for group in alike.values()]
+
+
+def _across(finding: Finding) -> str:
+    """Say why a cycle has its tier."""
+    if finding.rule != "ORD001":
+        return ""
+    if finding.tier != "latent":
+        return "possible: one run shows all edges, by different threads, on the same locks"
+    if len({witness.schedule for witness in finding.edges}) > 1:
+        return "latent: the edges come from different runs"
+    if len({witness.thread for witness in finding.edges}) < len(finding.edges):
+        return "latent: one thread made several of the edges"
+    return "latent: different locks of the classes, or a common lock that guards them"
+
+
+def _key(finding: Finding) -> str:
+    """Name a finding by rule, classes and sites without lines."""
+    sites = [
+        f"{w.outer_mode}{w.inner_mode}{_named(w.outer_site)}{_named(w.inner_site)}"
+        for w in finding.edges
+    ]
+    text = "|".join((finding.rule, finding.result, *finding.classes, *sites))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _named(site: Site | None) -> str:
+    return "-" if site is None else f"{site.module}:{site.qualname}:{site.ordinal}"
+
+
+def _place(site: Site | None) -> str:
+    return "an unknown place" if site is None else str(site)
+
+
+def _compare(edges: Iterable[tuple[str, str]], golden: Iterable[tuple[str, str]]) -> AuditGolden:
+    """Compare the observed edges with those that there should be."""
+    observed, expected = set(edges), set(golden)
+    return AuditGolden(
+        expected=len(expected),
+        missing=tuple(sorted(expected - observed)),
+        extra=tuple(sorted(observed - expected)),
+    )
+
+
+def _classes(judge: LogJudge, edges: list[tuple[str, str]]) -> tuple[AuditClass, ...]:
+    """List the classes that were acquired."""
+    return tuple(
+        AuditClass(
+            name=name,
+            flags=flag_names(lock_class.flags),
+            outgoing=sum(outer == name for outer, _ in edges),
+            incoming=sum(inner == name for _, inner in edges),
+        )
+        for name, lock_class in sorted(judge.rules.classes.items())
+    )
+
+
+def _ledger(judge: LogJudge, skipped: list[str]) -> tuple[LedgerEntry, ...]:
+    """List what was left out."""
+    rules = judge.rules
+    entries = [LedgerEntry(reason, what, n) for (reason, what), n in rules.dropped.items()]
+    entries += [
+        LedgerEntry("reporting disabled by a lock that was held", f.message, rules.counts(f)[0])
+        for f in rules.muted
+    ]
+    entries += [
+        LedgerEntry("only readers would wait for readers", " -> ".join((*cycle, cycle[0])), 1)
+        for cycle in rules.reader_cycles()
+    ]
+    if judge.unclassed:
+        entries.append(LedgerEntry("acquisitions of locks without a class", "all", judge.unclassed))
+    entries += [LedgerEntry("no lock log, though named like one", name, 1) for name in skipped]
+    return tuple(sorted(entries, key=lambda entry: (entry.reason, entry.subject)))
