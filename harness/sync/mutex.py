@@ -201,10 +201,16 @@ class Lock(Primitive):
             core.preempt(me, chosen)
         self.give_up(me)
 
-    def give_up(self, me: Thread) -> None:
-        """The effect of a release, within the current step."""
+    def give_up(self, me: Thread, *, broken_off: bool = False) -> None:
+        """The effect of a release, within the current step.
+
+        Args:
+            me: The owner.
+            broken_off: By an exception: what the lock protects may be half-way there, and its
+                invariant would only hide the exception.
+        """
         core = CORE
-        if self.checks and not core.aborting:
+        if self.checks and not broken_off and not core.aborting:
             core.examine(self.checks)
         self.owner = None
         me.held.remove(self)
@@ -215,12 +221,26 @@ class Lock(Primitive):
 
     def __exit__(
         self,
-        _type: type[BaseException] | None,
+        kind: type[BaseException] | None,
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        """Release."""
-        self.release()
+        """Release.
+
+        A failed assertion on its way out has ended the schedule already: no other thread runs
+        before it is reported, so that release is no step.
+        """
+        if kind is None:
+            self.release()
+            return
+        core = CORE
+        me = core.cur
+        if self.owner is not me:
+            self._not_mine(me)
+            return
+        if not issubclass(kind, AssertionError):
+            point("release", self)
+        self.give_up(me, broken_off=True)
 
     def locked(self) -> bool:
         """Whether somebody holds it; one step, since what it sees may change at any other."""
@@ -297,10 +317,10 @@ class SpinLock(Lock):
         Lock.take(self, me)
         me.spins += 1
 
-    def give_up(self, me: Thread) -> None:
+    def give_up(self, me: Thread, *, broken_off: bool = False) -> None:
         """See ``Lock.give_up``."""
         me.spins -= 1
-        Lock.give_up(self, me)
+        Lock.give_up(self, me, broken_off=broken_off)
 
 
 class _Several:
