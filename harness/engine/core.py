@@ -74,6 +74,7 @@ class Core:
         "error",
         "finding",
         "fresh",
+        "handed",
         "invariants",
         "leaks",
         "limit",
@@ -99,6 +100,7 @@ class Core:
     cur: Thread
     choose: Choose
     chooser: Choose
+    rules: LockRules
     strategy_choose: Choose
     workers: Any
 
@@ -116,7 +118,6 @@ class Core:
     def clear(self) -> None:
         """Forget the last schedule. The lists keep their identity: strategies hold on to them."""
         self.recorder: Recorder | None = None
-        self.rules = LockRules()
         self.run: list[Thread] = []
         self.threads: list[Thread] = []
         self.timers: list[Thread] = []
@@ -127,6 +128,8 @@ class Core:
         self.quiescent: list[tuple[str, Callable[[], object]]] = []
         self.leaks: list[tuple[Thread, Any]] = []
         self.steps = self.switches = self.preemptions = 0
+        # The last step after which its thread could not go on and another was started or resumed.
+        self.handed = -1
         self.unwind_operations = 0
         # Order of creation stands for the address. What the program makes is numbered from the same
         # start in every schedule; what was made before keeps the numbers below.
@@ -166,10 +169,12 @@ class Core:
     def costs(self, me: Thread, to: Thread) -> bool:
         """Whether going from ``me`` (enabled) to ``to`` counts as a preemption.
 
-        Not after ``me``'s own yield or sleep; and firing a timeout, a kill or a suspend is a choice
+        Not after ``me``'s own yield or sleep, nor where the thread that took the last step cannot
+        go on and ``me`` merely came to the baton. Firing a timeout, a kill or a suspend is a choice
         of the environment, not a preemption (design, section 3).
         """
-        return me.rested != self.steps - 1 and not to.early and to.kind != "interrupt"
+        last = self.steps - 1
+        return last not in (me.rested, self.handed) and not to.early and to.kind != "interrupt"
 
     def block(self, me: Thread, timeout: float | None = None) -> None:
         """``me`` cannot perform its published operation: park until it is chosen.
@@ -420,6 +425,7 @@ class Core:
         parent.enabled = True
         self.run.append(parent)
         self.fresh = True
+        self.handed = self.steps
         return parent
 
     # -- ending a schedule ----------------------------------------------------------------------
@@ -607,6 +613,7 @@ class _Start:
             return core.resume(self.parent)
         if not core.run:
             core.idle()
+        core.handed = core.steps
         return core.choose()
 
 

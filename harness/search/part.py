@@ -142,7 +142,7 @@ def _one(
         part.bounded += 1
     elif core.cut == "blocked":
         part.blocked += 1
-    choices = list(core.choices)
+    choices = core.choices
     if hasattr(strategy, "backtrack"):
         strategy.backtrack()
     if len(rules.findings) > known:

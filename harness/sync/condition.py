@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import BrokenBarrierError
+from types import TracebackType
 from typing import Any, TypeVar
 
 from harness.engine.core import CORE
@@ -40,9 +41,14 @@ class Condition(Primitive):
         """Take the mutex."""
         return self.mutex.acquire()
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         """Release the mutex."""
-        self.mutex.release()
+        self.mutex.__exit__(kind, error, traceback)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Give the mutex up and sleep until notified; then take it back.
