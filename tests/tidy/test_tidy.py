@@ -193,14 +193,11 @@ def test_the_rule_on_sets_sees_what_it_should(code: str, lines: list[int]) -> No
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function without its docstring, which may be as long as its reader needs."""
-    first = function.body[0]
-    text = (
-        first.end_lineno - first.lineno + 1
-        if ast.get_docstring(function, clean=False) is not None and first.end_lineno
-        else 0
-    )
-    return (function.end_lineno or function.lineno) - function.lineno + 1 - text
+    """Lines of a function's statements; signature and docstring are as long as readers need."""
+    body = function.body
+    if ast.get_docstring(function, clean=False) is not None:
+        body = body[1:]
+    return (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
 @each(*PACKAGES)
