@@ -15,14 +15,14 @@ from harness import Condition, Mutex, explore, guarded_by, parallel
 class Buffer:
     """At most ``places`` items; ``put`` waits for room and ``get`` for an item."""
 
-    items = guarded_by("_mutex")
+    items: list[int] = guarded_by("_mutex")
 
     def __init__(self, places: int, *, shared: bool) -> None:
         self._places = places
         self._mutex = Mutex("buffer")
         self._room = Condition(self._mutex, "room")
         self._item = self._room if shared else Condition(self._mutex, "item")
-        self.items: list[int] = []
+        self.items = []
 
     def put(self, item: int) -> None:
         """Append, when there is room."""
