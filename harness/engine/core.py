@@ -600,6 +600,8 @@ class _Start:
     def choose(self) -> Thread:
         core = self.core
         cur = core.cur
+        # Handing the baton around among new threads chooses nothing, so it preempts nobody.
+        core.handed = core.steps - 1
         if core.recorder is not None and cur is not self.parent and not cur.done:
             core.recorder.publish(cur)
         if self.pending:
