@@ -14,7 +14,7 @@ from harness.errors import (
     TokenError,
     UsageError,
 )
-from harness.explore import Exploration, Failure, check, explore, replay
+from harness.explore import Exploration, Failure, check, explore, minimize, replay
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.sync import (
     Atomic,
@@ -84,6 +84,7 @@ __all__ = [
     "guarded_by",
     "in_schedule",
     "invariant",
+    "minimize",
     "monotonic",
     "note",
     "parallel",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.errors import ScheduleFailure, UsageError
+from harness.search.minimize import minimize
 from harness.search.part import Part, explore_part
 from harness.search.recording import Failure, record_part, record_schedule, replay
 from harness.search.setup import BLOCK, Program, Setup
@@ -27,6 +28,7 @@ __all__ = [
     "check",
     "explore",
     "explore_part",
+    "minimize",
     "record_part",
     "record_schedule",
     "replay",

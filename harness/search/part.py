@@ -102,7 +102,7 @@ def explore_part(
             if setup.stop_at_first and part.failures:
                 break
             schedule += 1
-        part.exhausted = strategy.exhausted
+        part.exhausted = strategy.exhausted and not part.bounded
         if progress is not None:
             progress(part.schedules, len(part.failures))
     part.rules.resolve(resolved)

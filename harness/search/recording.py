@@ -305,13 +305,7 @@ def replay(program: Program, token: str) -> Failure | None:
         ReplayDivergence: The schedule does not fit ``program`` (any more).
     """
     wanted = decode(token)
-    setup = Setup(
-        strategy=wanted.strategy,
-        seed=wanted.seed,
-        steps_max=wanted.steps_max,
-        early_timeouts=wanted.early_timeouts,
-        meta=wanted.meta,
-    )
+    setup = setup_of(wanted)
     deviations = Deviations(unpack(wanted.deviations))
     edges = [witness_of(edge) for edge in wanted.edges]
     with Stage(setup.hang_seconds) as stage:
@@ -319,8 +313,19 @@ def replay(program: Program, token: str) -> Failure | None:
         if again.cut in ("interrupted", "hang"):
             raise KeyboardInterrupt if again.cut == "interrupted" else _hung(stage)
         _must_fit(wanted, again, deviations)
-        failure = _failure_again(wanted, again, setup)
+        failure = failure_again(wanted, again, setup)
     return None if failure is None else failure.attach(program)
+
+
+def setup_of(token: Token) -> Setup:
+    """What decides a schedule, as far as a replay needs it."""
+    return Setup(
+        strategy=token.strategy,
+        seed=token.seed,
+        steps_max=token.steps_max,
+        early_timeouts=token.early_timeouts,
+        meta=token.meta,
+    )
 
 
 def _hung(stage: Stage) -> InternalError:
@@ -352,7 +357,8 @@ def _describe(steps: Sequence[Step], number: int) -> str:
     return f"{step.name}: {step.kind} {step.obj}"
 
 
-def _failure_again(wanted: Token, again: Recording, setup: Setup) -> Failure | None:
+def failure_again(wanted: Token, again: Recording, setup: Setup) -> Failure | None:
+    """The failure of a schedule that was run again; the lock-order one, if that is wanted."""
     if wanted.kind == "lock-order":
         for order in again.rules.findings:
             if not order.fatal and order_key(order) == wanted.fingerprint:
