@@ -1,7 +1,7 @@
 """The scenarios: what they are, where they are found, and how one becomes a program.
 
-A scenario is one decorated function in a module of ``stress/scenarios`` (or of a folder named in the
-environment variable ``LOCKLOOM_SCENARIOS``)::
+A scenario is one decorated function in a module of ``stress/scenarios`` (or of a folder named in
+the environment variable ``LOCKLOOM_SCENARIOS``)::
 
     @scenario("commit-decommit", summary="...", tags=("commit",), threads=2, mutants=("M33",))
     def commit_against_decommit(ctx: Context) -> None:
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import functools
 import importlib
 import importlib.util
 import os
@@ -24,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from harness.errors import TokenError, UsageError
@@ -56,6 +58,7 @@ class Spec:
         draw: Seed of drawn operation programs; 0 where the scenario draws none.
         redraw: Draw another program for every schedule; False draws one for all, as a search that
             enumerates needs it.
+        checks: Whether the kernel's invariants are on; only measurements turn them off.
     """
 
     scenario: str
@@ -67,6 +70,7 @@ class Spec:
     faults: str = ""
     draw: int = 0
     redraw: bool = True
+    checks: bool = True
 
     def meta(self) -> dict[str, str | int]:
         """As a token carries it; what is at its default is left out."""
@@ -154,20 +158,30 @@ class Context:
     Attributes:
         spec: All of them.
         revision: "fixed" or "seed".
-        seed: Seed for operations that the scenario draws: of the run and the schedule's number.
         faults: Injected faults as text; empty for none.
         params: The scenario's parameters, overridden ones included.
     """
 
-    __slots__ = ("faults", "params", "revision", "seed", "spec")
+    __slots__ = ("_drawn", "faults", "params", "revision", "spec")
 
     def __init__(self, spec: Spec, entry: Scenario) -> None:
         """Resolve ``spec`` against the defaults of ``entry``."""
         self.spec = spec
         self.revision = spec.revision
-        self.seed = _draw(spec) if entry.drawn else 0
+        self._drawn = entry.drawn
         self.faults = spec.faults or entry.faults
-        self.params = _merged(entry, spec.params)
+        self.params: Mapping[str, str | int] = MappingProxyType(_merged(entry, spec.params))
+
+    @property
+    def seed(self) -> int:
+        """Seed for operations that the scenario draws; unequal for unequal runs or schedules.
+
+        Raises:
+            UsageError: The scenario is not entered as one that draws, so its tokens hold no seed.
+        """
+        if not self._drawn:
+            raise UsageError("only a scenario with drawn=True has a seed; enter it so")
+        return self.spec.draw << 32 | (current_schedule() if self.spec.redraw else 0)
 
     def kernel(self, **options: Any) -> Kernel:
         """Build the modelled system: its revision, defects and faults as chosen, the rest as given.
@@ -179,6 +193,7 @@ class Context:
 
         defects = None if self.spec.defects is None else frozenset(self.spec.defects)
         options.setdefault("faults", FaultPlan.parse(self.faults))
+        options.setdefault("checks", self.spec.checks)
         return Kernel(revision=self.revision, defects=defects, **options)
 
 
@@ -294,12 +309,9 @@ def program_of(spec: Spec) -> Callable[[], object]:
         UsageError: As ``check``.
     """
     entry = check(spec)
-    function = entry.function
-
-    def program() -> object:
-        return function(Context(spec, entry))
-
-    program.__name__ = program.__qualname__ = entry.name
+    # Not a closure: tracebacks then begin in the scenario itself.
+    program = functools.partial(entry.function, Context(spec, entry))
+    program.__qualname__ = entry.name  # type: ignore[attr-defined] # what tokens call it
     return program
 
 
@@ -326,14 +338,10 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     if close:
         return f"unknown {what} {name!r}; did you mean {' or '.join(close)}?"
     if what == "scenario":
-        return f"unknown scenario {name!r}; `python -m stress list` shows the {len(names)} there are"
+        return (
+            f"unknown scenario {name!r}; `python -m stress list` shows the {len(names)} there are"
+        )
     return f"unknown {what} {name!r}; known: {', '.join(names)}"
-
-
-def _draw(spec: Spec) -> int:
-    """The seed of the running schedule; unequal for unequal seeds or schedules."""
-    number = current_schedule() if spec.redraw else 0
-    return spec.draw << 32 | number
 
 
 def _parse_params(text: str) -> tuple[tuple[str, str], ...]:

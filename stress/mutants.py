@@ -72,7 +72,7 @@ class Mutant:
     @property
     def edit(self) -> str:
         """Checksum of the edit, for tokens."""
-        text = "\0".join((self.file, self.before, self.after))
+        text = f"{self.file}\0{self.before}\0{self.after}"
         return f"{zlib.crc32(text.encode()):08x}"
 
     @property
@@ -96,8 +96,8 @@ class Mutant:
         if count != 1:
             found = "is not in" if count == 0 else f"stands {count} times in"
             raise MutantError(
-                f"mutant {self.id}: its `before` {found} {where}, but must stand there exactly once; "
-                "bring the mutant up to date with the source"
+                f"mutant {self.id}: its `before` {found} {where}, but must stand there exactly "
+                "once; bring the mutant up to date with the source"
             )
         return source.replace(self.before, self.after)
 
@@ -184,7 +184,8 @@ def install(mutant: Mutant) -> Installed:
     """
     if mutant.module in sys.modules:
         raise InternalError(
-            f"mutant {mutant.id}: {mutant.module} is imported already; a mutant needs a fresh process"
+            f"mutant {mutant.id}: {mutant.module} is imported already; a mutant needs a "
+            "fresh process"
         )
     installed = Installed(mutant)
     sys.meta_path.insert(0, installed)
@@ -269,7 +270,9 @@ class _EditingLoader(SourceFileLoader):
 
 
 def _mutant(entry: Any, number: int, path: Path) -> Mutant:
-    name = str(entry.get("id", f"number {number}")) if isinstance(entry, dict) else f"number {number}"
+    name = (
+        str(entry.get("id", f"number {number}")) if isinstance(entry, dict) else f"number {number}"
+    )
     if not isinstance(entry, dict):
         raise MutantError(f"mutant {name} in {path} is no table")
     for key in entry:

@@ -83,8 +83,9 @@ def run_tasks(
     Closing the iterator, or an exception in its consumer, ends all processes at once.
 
     Args:
-        take: Gives the next task whenever a worker is free; None where there is none for now. It is
-            asked again after the next completion; the run is over when it has none and nothing runs.
+        take: Gives the next task whenever a worker is free; None where there is none for now. It
+            is asked again after the next completion; the run is over when it has none and nothing
+            runs.
         jobs: Processes at most, from 1.
         fresh: Give every task a process of its own.
 

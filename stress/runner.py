@@ -1,15 +1,15 @@
 """Explores scenarios on worker processes, with results that do not depend on how many there are.
 
-The schedules of a scenario are divided into blocks of fixed size. Blocks are handed out in order and
-come back in any order; a scenario ends at its first block, by index, that found something, and what
-was run beyond it is dropped. So counts, findings and tokens are the same for every number of jobs,
-unless a time budget cuts the run.
+The schedules of a scenario are divided into blocks of fixed size. Blocks are handed out in order
+and come back in any order; a scenario ends at its first block, by index, that found something, and
+what was run beyond it is dropped. So counts, findings and tokens are the same for every number of
+jobs, unless a time budget cuts the run.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
@@ -20,7 +20,7 @@ from harness.strategies import strategy_named
 from stress import exit_codes, work
 from stress.catalogue import Scenario, Spec, check
 from stress.pool import Crash, Task, run_tasks
-from stress.work import Conclusion, Found
+from stress.work import Block, Conclusion, Found
 
 SCHEDULES_DEFAULT: Final = 1_000
 # Seeds share a number with the strategy's name and the schedule's index.
@@ -45,6 +45,7 @@ class Options:
         keep_going: Go on after a scenario's first failing schedule.
         early_timeouts: Timeouts may fire at any step.
         hang_seconds: Wall time without a step after which a thread counts as hung.
+        logged: Schedules of each scenario that go into the lock log, from the first on.
     """
 
     strategy: str = "portfolio"
@@ -58,6 +59,7 @@ class Options:
     keep_going: bool = False
     early_timeouts: bool = False
     hang_seconds: float = 5.0
+    logged: int = 0
 
     def setup(self, spec: Spec, entry: Scenario) -> Setup:
         """What decides each schedule of ``spec``."""
@@ -98,6 +100,11 @@ class Options:
             raise UsageError(f"--seconds must be more than 0, got {self.seconds:g}")
         if not 0 <= self.seed <= SEED_MAX:
             raise UsageError(f"--seed must be from 0 to {SEED_MAX}, got {self.seed}")
+        if self.logged and self.sequential:
+            raise UsageError(
+                f"--lock-log runs schedules again by their number, which --strategy "
+                f"{self.strategy} cannot; use another strategy"
+            )
 
 
 @dataclass(slots=True)
@@ -112,6 +119,7 @@ class Result:
         exploration: The evidence; None where not a single block came back.
         found: Its failures, written up.
         seconds: Wall time from its first block to its conclusion, other scenarios' included.
+        busy: Seconds that all processes together explored it.
         counted: Whether its verdict is judged as it stands; False holds it against what the
             scenario expects (the canary, the vacuous one).
     """
@@ -123,6 +131,7 @@ class Result:
     exploration: Exploration | None = None
     found: list[Found] = field(default_factory=list)
     seconds: float = 0.0
+    busy: float = 0.0
     counted: bool = True
 
     @property
@@ -197,8 +206,9 @@ class _Track:
         self.result = Result(entry, spec)
         self.following = 0  # index of the next block to hand out
         self.waiting: set[int] = set()
-        self.early: dict[int, Part | Crash] = {}  # in, but one before it is not
+        self.early: dict[int, Block | Crash] = {}  # in, but one before it is not
         self.kept: list[Part] = []
+        self.logs: list[bytes] = []
         self.rules = setup.rules()
         self.fault = ""
         self.closed = False  # hand out no more
@@ -208,11 +218,11 @@ class _Track:
         self.began: float | None = None
         self.deadline: float | None = None
 
-    def enter(self, index: int, value: Part | Crash, *, keep_going: bool) -> None:
+    def enter(self, index: int, value: Block | Crash, *, keep_going: bool) -> None:
         """Take in block ``index``; what lies beyond the first that ends the scenario is dropped."""
         self.waiting.discard(index)
         self.early[index] = value
-        if isinstance(value, Crash) or _ends(value, keep_going=keep_going):
+        if isinstance(value, Crash) or _ends(value.part, keep_going=keep_going):
             self.closed = True
         while not self.ended and len(self.kept) in self.early:
             block = self.early.pop(len(self.kept))
@@ -221,10 +231,11 @@ class _Track:
                 self.ended = True
                 return
             known = len(self.rules.findings)
-            self.rules.merge(block.rules)
+            self.rules.merge(block.part.rules)
             crossed = len(self.rules.findings) > known and not keep_going
-            self.kept.append(block)
-            self.ended = crossed or _ends(block, keep_going=keep_going)
+            self.kept.append(block.part)
+            self.logs.append(block.log)
+            self.ended = crossed or _ends(block.part, keep_going=keep_going)
         self.closed = self.closed or self.ended
 
     @property
@@ -237,6 +248,7 @@ class _Track:
         result = self.result
         self.finished = True
         result.seconds = 0.0 if self.began is None else time.monotonic() - self.began
+        result.busy = sum(part.seconds for part in self.kept)
         if isinstance(conclusion, Crash):
             result.reason = f"{conclusion}, while the results were put together"
         if isinstance(conclusion, Conclusion):
@@ -257,7 +269,13 @@ class Campaign:
     """One run of several scenarios; use it once."""
 
     def __init__(
-        self, specs: Sequence[Spec], options: Options, watcher: Watcher, *, counted: bool
+        self,
+        specs: Sequence[Spec],
+        options: Options,
+        watcher: Watcher,
+        *,
+        counted: bool,
+        log: Callable[[bytes], object] | None = None,
     ) -> None:
         """Check everything before anything runs.
 
@@ -266,6 +284,7 @@ class Campaign:
             options: How.
             watcher: Is told of every block.
             counted: Whether the canary's and the vacuous scenario's verdicts count as they stand.
+            log: Takes the lock log, piece by piece; see ``Options.logged``.
 
         Raises:
             UsageError: An option cannot work, or a spec names what is not known.
@@ -282,6 +301,8 @@ class Campaign:
             track = _Track(bound, entry, setup)
             track.result.counted = counted
             self._tracks.append(track)
+        self._log = log
+        self._logged = 0  # scenarios whose log has been handed on
         self._end: float | None = None
 
     def run(self) -> Report:
@@ -311,7 +332,7 @@ class Campaign:
         for number, track in enumerate(self._tracks):
             if track.ready and not track.concluding:
                 track.concluding = True
-                args = (track.spec, track.setup, track.kept, self._options.schedules)
+                args = (track.spec, track.setup, track.kept)
                 return Task((number, None), work.conclude, args)
         for number, track in enumerate(self._tracks):
             task = self._block(number, track)
@@ -337,7 +358,8 @@ class Campaign:
         key = (number, track.following)
         track.following += 1
         track.closed = self._options.sequential or last == self._options.schedules
-        return Task(key, work.explore_block, (track.spec, track.setup, first, last, left))
+        args = (track.spec, track.setup, first, last, left, self._options.logged)
+        return Task(key, work.explore_block, args)
 
     def _share(self, number: int, now: float) -> float | None:
         """When the turn of a scenario is over: what is left is divided evenly."""
@@ -353,9 +375,9 @@ class Campaign:
         last = (index + 1) * BLOCK
         return index * BLOCK + 1, last if schedules is None else min(last, schedules)
 
-    def _enter(self, track: _Track, index: int | None, value: Part | Crash | Conclusion) -> None:
+    def _enter(self, track: _Track, index: int | None, value: Block | Crash | Conclusion) -> None:
         if index is None:
-            assert not isinstance(value, Part)
+            assert not isinstance(value, Block)
             self._finish(track, value)
             return
         assert not isinstance(value, Conclusion)
@@ -369,10 +391,29 @@ class Campaign:
         if not track.finished:
             track.settle(conclusion)
             self._watcher.done(track.result)
+            self._write_logs()
+
+    def _write_logs(self) -> None:
+        """Hand on the logs of finished scenarios, in catalogue order whatever ended first."""
+        if self._log is None:
+            return
+        while self._logged < len(self._tracks) and self._tracks[self._logged].finished:
+            track = self._tracks[self._logged]
+            for data in track.logs:
+                self._log(data)
+            track.logs.clear()
+            self._logged += 1
 
     def _break_off(self) -> None:
         """Conclude in this process what has come back so far."""
         for track in self._tracks:
-            if track.kept and not track.finished:
-                last = self._options.schedules
-                self._finish(track, work.conclude(track.spec, track.setup, track.kept, last))
+            if track.finished:
+                continue
+            track.result.reason = "interrupted before it ran"
+            done = work.conclude(track.spec, track.setup, track.kept) if track.kept else None
+            if done is not None and done.exploration.verdict == "pass":
+                done.exploration.verdict = "inconclusive"
+                done.exploration.reason = (
+                    f"interrupted after {done.exploration.schedules} schedules"
+                )
+            self._finish(track, done)

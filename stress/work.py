@@ -6,6 +6,7 @@ Nothing here logs or prints. Arguments and values are plain data; a program is r
 
 from __future__ import annotations
 
+import io
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,13 @@ from harness.explore import (
     Setup,
     assemble,
     explore_part,
+    record_part,
     record_schedule,
     replay,
 )
-from harness.trace.events import Step
+from harness.search.setup import Program
+from harness.trace.events import Step, Story
+from harness.trace.locklog import LockLog
 from harness.trace.token import decode
 from stress import mutants
 from stress.catalogue import Spec, program_of
@@ -38,6 +42,19 @@ class Found:
 
     failure: Failure
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some adjoining schedules of an exploration.
+
+    Attributes:
+        part: The evidence.
+        log: Their lock log; empty where none was asked for.
+    """
+
+    part: Part
+    log: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +79,51 @@ class Replayed:
 
 
 def explore_block(
-    spec: Spec, setup: Setup, first: int, last: int | None, seconds: float | None
-) -> Part:
-    """Run schedules ``first`` to ``last`` of a spec without a mutant."""
-    return explore_part(program_of(spec), setup, first, last, seconds=seconds, worker=0)
+    spec: Spec, setup: Setup, first: int, last: int | None, seconds: float | None, logged: int
+) -> Block:
+    """Run schedules ``first`` to ``last`` of a spec without a mutant.
+
+    Args:
+        spec: What to run.
+        setup: What decides each schedule.
+        first: Number of the first schedule.
+        last: Number of the last one; None goes on until the search is exhausted.
+        seconds: Wall time after which no further schedule begins.
+        logged: Schedules up to this number are run again for the lock log.
+    """
+    program = program_of(spec)
+    part = explore_part(program, setup, first, last, seconds=seconds, worker=0)
+    log = io.BytesIO()
+    log_last = min(first + part.schedules - 1, logged)
+    if log_last >= first:
+        _write_log(spec, setup, program, range(first, log_last + 1), log)
+    return Block(part, log.getvalue())
+
+
+def _write_log(
+    spec: Spec, setup: Setup, program: Program, schedules: range, log: io.BytesIO
+) -> None:
+    """Run schedules again, recorded in full, and write what their locks did."""
+    with LockLog(log) as writer:
+
+        def write(schedule: int, _failure: Failure | None, story: Story) -> None:
+            writer.story(
+                f"{spec.scenario}#{schedule}",
+                story,
+                seed=setup.seed,
+                sched=setup.strategy,
+                revision=spec.revision,
+            )
+
+        record_part(program, setup, schedules[0], schedules[-1], write, worker=0)
 
 
 def conclude(
-    spec: Spec, setup: Setup, parts: list[Part], last: int | None, catalogue: Path | None = None
+    spec: Spec, setup: Setup, parts: list[Part], catalogue: Path | None = None
 ) -> Conclusion:
     """Put the blocks of an exploration together and write up what it found."""
     program = program_of(spec)
-    exploration = assemble(program, setup, parts, last=last)
+    exploration = assemble(program, setup, parts)
     found = [_found(failure.attach(program), catalogue) for failure in exploration.failures]
     return Conclusion(exploration, found)
 
@@ -97,7 +147,7 @@ def explore_whole(
     conclusion: Conclusion | None = None
     for setup, last in setups:
         part = explore_part(program, setup, 1, last, worker=0)
-        conclusion = conclude(spec, setup, [part], last, catalogue)
+        conclusion = conclude(spec, setup, [part], catalogue)
         schedules += part.schedules
         if conclusion.found:
             break
@@ -124,9 +174,7 @@ def replay_token(text: str, catalogue: Path | None) -> Replayed:
     return Replayed(_found(failure, catalogue), list(failure.story().steps))
 
 
-def replay_schedule(
-    spec: Spec, setup: Setup, schedule: int, catalogue: Path | None
-) -> Replayed:
+def replay_schedule(spec: Spec, setup: Setup, schedule: int, catalogue: Path | None) -> Replayed:
     """Run schedule number ``schedule`` of an exploration again."""
     mutants.install_for(spec, catalogue)
     failure, story = record_schedule(program_of(spec), setup, schedule)

@@ -1,0 +1,483 @@
+"""The command line: ``python -m stress``, installed as ``lockloom``.
+
+Only the declarations and what happens to errors are here; the bodies are in ``commands`` and
+``main_job``. A command is called as typer wants it and returns an exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+from loguru import logger
+
+from harness.errors import InternalError, ReplayDivergence, TokenError, UsageError
+from harness.strategies import names as strategy_names
+from stress import catalogue, commands, help_texts, hunts, logging_setup
+from stress.exit_codes import ExitCode
+from stress.pool import WorkerError
+from stress.runner import SCHEDULES_DEFAULT, Options
+
+PROGRAM: Final = "python -m stress"
+# No scenario has a longer name, and no token is shorter.
+_NAME_CHARS_MAX: Final = 40
+
+app = typer.Typer(
+    name="stress",
+    help=help_texts.MAIN,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=False,
+)
+
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
+]
+Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks of our errors.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+LogFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--log-file", help="Also log to this file, as JSON lines.")
+]
+Seed: TypeAlias = Annotated[
+    str, typer.Option("--seed", help="Decimal or 0x...; `auto` draws one. It decides everything.")
+]
+Jobs: TypeAlias = Annotated[
+    int | None, typer.Option("--jobs", "-j", help="Worker processes [default: one per core].")
+]
+Strategy: TypeAlias = Annotated[
+    str, typer.Option("--strategy", help=f"One of {', '.join(strategy_names())}.")
+]
+Depth: TypeAlias = Annotated[int, typer.Option("--depth", help="Ordering constraints pct aims at.")]
+Preemptions: TypeAlias = Annotated[
+    int | None, typer.Option("--preemptions", help="Bound of an exhaustive search (dfs).")
+]
+Seconds: TypeAlias = Annotated[
+    float | None, typer.Option("--seconds", help="Time for all scenarios together.")
+]
+Revision: TypeAlias = Annotated[
+    str, typer.Option("--revision", help="Of the kernel: fixed, or seed with its latent defects.")
+]
+Faults: TypeAlias = Annotated[
+    str, typer.Option("--faults", help="Injected faults, such as no_memory@2.")
+]
+Params: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--param", help="A scenario's own parameter, NAME=VALUE.")
+]
+Only: TypeAlias = Annotated[str, typer.Option("--only", help="Ids, joined by commas.")]
+Names: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SCENARIO]...", help="Names, or patterns such as 'commit*'."),
+]
+HuntSchedules: TypeAlias = Annotated[
+    int, typer.Option("--schedules", help="Of each hunt, at most.")
+]
+Catalogue: TypeAlias = Annotated[
+    Path | None, typer.Option("--catalogue", help="A file with mutants [default: the model's own].")
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: Without the program's name; None takes the process's.
+
+    Returns:
+        The exit code.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    logging_setup.configure()
+    try:
+        code = app(args=args, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except BrokenPipeError:
+        # Whoever read us has enough (`| head`); Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort):
+        logger.error("interrupted")
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        return _failed(error, debug=debug)
+    finally:
+        logging_setup.close()
+
+
+def _failed(error: Exception, *, debug: bool) -> ExitCode:
+    """One line on standard error, and the exit code."""
+    if debug:
+        trace = error.trace if isinstance(error, WorkerError) else ""
+        sys.stderr.write(trace or "".join(traceback.format_exception(error)))
+    if isinstance(error, ReplayDivergence):
+        logger.error("{}", _one_line(str(error)))
+        return ExitCode.INCONCLUSIVE
+    if isinstance(error, (UsageError, TokenError)):
+        logger.error("{}", _one_line(str(error)))
+        return ExitCode.USAGE
+    # Typer raises exceptions of its own for a command line that it cannot read; they have no public
+    # name in common, but all of them can be shown to a person.
+    if hasattr(error, "format_message") and not isinstance(error, InternalError):
+        text = str(error.format_message()).rstrip(".")
+        path = getattr(getattr(error, "ctx", None), "command_path", PROGRAM)
+        hint = "" if text.endswith("?") else f"; see `{path} --help`"
+        logger.error("{}", _one_line(text) + hint)
+        return ExitCode.USAGE
+    more = "" if debug else "; --debug shows where"
+    logger.error(
+        "{}: {} (an error of our own{})", type(error).__name__, _one_line(str(error)), more
+    )
+    return ExitCode.INTERNAL
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def parse_seed(text: str) -> int:
+    """A seed as the command line gives it.
+
+    Raises:
+        UsageError: It is no number, nor ``auto``.
+    """
+    if text == "auto":
+        return int.from_bytes(os.urandom(4), "little")
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise UsageError(
+            f"--seed is a number from 0, decimal or 0x..., or the word auto; got {text!r}"
+        ) from None
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _options(*, seed: str, jobs: int | None, strategy: str = "portfolio", **others: Any) -> Options:
+    if strategy not in strategy_names():
+        raise catalogue.unknown("strategy", strategy, strategy_names())
+    cores = usable_cores() if jobs is None else jobs
+    return Options(strategy=strategy, seed=parse_seed(seed), jobs=cores, **others)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(commands.version_line())
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _main_job(
+    ctx: typer.Context,
+    seed: Seed = "0",
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="About how long the main job may take.")
+    ] = None,
+    jobs: Jobs = None,
+    json: Json = False,
+    log_file: LogFile = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print versions.")
+    ] = False,
+) -> int:
+    del debug, version
+    if ctx.invoked_subcommand is not None:
+        if any(_given(ctx, name) for name in ctx.params):
+            raise UsageError(
+                f"options of a command stand after it: {PROGRAM} {ctx.invoked_subcommand} --option"
+            )
+        return ExitCode.PASS
+    logging_setup.configure(quiet=quiet, log_file=log_file)
+    from stress import main_job
+
+    options = _options(seed=seed, jobs=jobs, seconds=seconds)
+    return main_job.run(options, json=json, quiet=quiet, log_file=log_file)
+
+
+@app.command("list", help=help_texts.LIST, short_help="List the scenarios.")
+def _list(
+    scenarios: Names = None, json: Json = False, log_file: LogFile = None, debug: Debug = False
+) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    return commands.list_scenarios(scenarios or [], json=json)
+
+
+@app.command("show", help=help_texts.SHOW, short_help="Show what a token holds.")
+def _show(token: str, json: Json = False, log_file: LogFile = None, debug: Debug = False) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    return commands.show_token(token, json=json)
+
+
+@app.command("run", help=help_texts.RUN, short_help="Explore scenarios.")
+def _run(
+    scenarios: Names = None,
+    schedules: Annotated[
+        int | None,
+        typer.Option(
+            "--schedules",
+            help=f"Of each scenario [default: {SCHEDULES_DEFAULT}; none with --seconds].",
+        ),
+    ] = None,
+    seconds: Seconds = None,
+    strategy: Strategy = "portfolio",
+    seed: Seed = "0",
+    jobs: Jobs = None,
+    mode: Annotated[str, typer.Option("--mode", help="controlled.")] = "controlled",
+    revision: Revision = "fixed",
+    lock_log: Annotated[
+        Path | None, typer.Option("--lock-log", help="Write a lock log; .gz compresses it.")
+    ] = None,
+    faults: Faults = "",
+    param: Params = None,
+    depth: Depth = 3,
+    preemptions: Preemptions = None,
+    steps_max: Annotated[
+        int | None,
+        typer.Option("--steps-max", help="Step bound of a schedule [default: the scenario's]."),
+    ] = None,
+    early_timeouts: Annotated[
+        bool, typer.Option("--early-timeouts", help="A timeout may fire at any step.")
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Go on after a scenario's first failure.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(quiet=quiet, log_file=log_file)
+    _check_mode(mode)
+    if schedules is None and seconds is None:
+        schedules = SCHEDULES_DEFAULT
+    options = _options(
+        seed=seed,
+        jobs=jobs,
+        strategy=strategy,
+        schedules=schedules,
+        seconds=seconds,
+        depth=depth,
+        preemptions=preemptions,
+        steps_max=steps_max,
+        early_timeouts=early_timeouts,
+        keep_going=keep_going,
+    )
+    return commands.run(
+        scenarios or [],
+        options,
+        json=json,
+        quiet=quiet,
+        revision=revision,
+        faults=faults,
+        params=param or [],
+        lock_log=lock_log,
+    )
+
+
+def _check_mode(mode: str) -> None:
+    if mode == "free":
+        raise UsageError("--mode free is not available in this version; leave it out")
+    if mode != "controlled":
+        raise catalogue.unknown("mode", mode, ["controlled", "free"])
+
+
+@app.command(
+    "replay", help=help_texts.REPLAY, short_help="Run one schedule again, recorded in full."
+)
+def _replay(
+    ctx: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="TOKEN|SCENARIO")],
+    seed: Seed = "0",
+    schedule: Annotated[
+        int | None, typer.Option("--schedule", help="Number of the schedule, from 1.")
+    ] = None,
+    strategy: Strategy = "portfolio",
+    depth: Depth = 3,
+    steps_max: Annotated[
+        int | None, typer.Option("--steps-max", help="Step bound [default: the scenario's].")
+    ] = None,
+    early_timeouts: Annotated[
+        bool, typer.Option("--early-timeouts", help="As the run had it.")
+    ] = False,
+    revision: Revision = "fixed",
+    faults: Faults = "",
+    param: Params = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="Write every step to this file, as JSON lines.")
+    ] = None,
+    mutant_file: Catalogue = None,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    if _is_token(what):
+        _refuse_with_token(ctx)
+        return commands.replay_token(what, json=json, trace=trace, mutant_file=mutant_file)
+    entry = catalogue.find(what)
+    if schedule is None:
+        raise UsageError(
+            f"which schedule of {entry.name}? Give --seed K --schedule I, or a token instead"
+        )
+    options = _options(
+        seed=seed,
+        jobs=1,
+        strategy=strategy,
+        depth=depth,
+        steps_max=steps_max,
+        early_timeouts=early_timeouts,
+    )
+    return commands.replay_schedule(
+        what,
+        schedule,
+        options,
+        json=json,
+        revision=revision,
+        faults=faults,
+        params=param or [],
+        trace=trace,
+    )
+
+
+def _is_token(text: str) -> bool:
+    """Anything that is no name of a scenario and looks like a token, damaged ones included."""
+    if text in catalogue.discover():
+        return False
+    return text.startswith("ll") or len(text) > _NAME_CHARS_MAX
+
+
+def _refuse_with_token(ctx: typer.Context) -> None:
+    """A token says all of this itself.
+
+    Raises:
+        UsageError: One of its parts was given beside it.
+    """
+    for name in (
+        "seed",
+        "schedule",
+        "strategy",
+        "depth",
+        "steps_max",
+        "early_timeouts",
+        "revision",
+        "faults",
+        "param",
+    ):
+        if _given(ctx, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} contradicts the token, which holds it; leave it out, "
+                "or replay SCENARIO --seed K --schedule I"
+            )
+
+
+def _given(ctx: typer.Context, name: str) -> bool:
+    return getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+@app.command("mutants", help=help_texts.MUTANTS, short_help="Find every planted bug.")
+def _mutants(
+    only: Only = "",
+    mutant_file: Catalogue = None,
+    schedules: HuntSchedules = hunts.SCHEDULES_DEFAULT,
+    strategy: Strategy = "portfolio",
+    depth: Depth = 3,
+    preemptions: Preemptions = None,
+    seed: Seed = "0",
+    jobs: Jobs = None,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    options = _options(
+        seed=seed,
+        jobs=jobs,
+        strategy=strategy,
+        schedules=schedules,
+        depth=depth,
+        preemptions=preemptions,
+    )
+    return commands.hunt_mutants(_ids(only), options, json=json, mutant_file=mutant_file)
+
+
+@app.command(
+    "defects", help=help_texts.DEFECTS, short_help="Rediscover the latent defects of the seed."
+)
+def _defects(
+    only: Only = "",
+    schedules: HuntSchedules = hunts.SCHEDULES_DEFAULT,
+    strategy: Strategy = "portfolio",
+    depth: Depth = 3,
+    seed: Seed = "0",
+    jobs: Jobs = None,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    options = _options(seed=seed, jobs=jobs, strategy=strategy, schedules=schedules, depth=depth)
+    return commands.hunt_defects(_ids(only), options, json=json)
+
+
+def _ids(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@app.command("audit", help=help_texts.AUDIT, short_help="Judge the lock order of logs.")
+def _audit(
+    logs: Annotated[list[Path], typer.Argument(metavar="LOG...")],
+    golden: Annotated[
+        str, typer.Option("--golden", help="A table of edges to compare with; `model` for its own.")
+    ] = "",
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", help="The least tier of a finding that fails.")
+    ] = "latent",
+    mode_blind: Annotated[
+        bool, typer.Option("--mode-blind", help="Judge readers like writers, as the kernel does.")
+    ] = False,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    return commands.audit(logs, golden=golden, fail_on=fail_on, mode_blind=mode_blind, json=json)
+
+
+@app.command("bench", help=help_texts.BENCH, short_help="Measure the engine and the model.")
+def _bench(
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="About how long to measure, all together.")
+    ] = 12.0,
+    scenario: Annotated[
+        str, typer.Option("--scenario", help="Of the model [default: the first that is clean].")
+    ] = "",
+    seed: Seed = "0",
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    from stress import bench
+
+    return bench.run(parse_seed(seed), seconds=seconds, scenario=scenario, json=json)

@@ -1,0 +1,352 @@
+"""The bodies of the commands: plain functions from options to an exit code.
+
+``cli`` declares how they are called. What a command reports goes to standard output, as text or,
+with ``--json``, as one document; everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgspec
+from loguru import logger
+
+from harness.errors import ReplayDivergence, UsageError
+from harness.trace.token import PREFIX, Token, decode
+from stress import catalogue, console, documents, hunts, lock_order, mutants, work
+from stress.artefacts import writable
+from stress.catalogue import Spec
+from stress.exit_codes import ExitCode, of_verdict
+from stress.hunts import Bag
+from stress.pool import call_fresh
+from stress.runner import Campaign, Options, Report
+from stress.work import Replayed
+
+
+def say(text: str, *, json: bool) -> None:
+    """Print a line of the report; beside a JSON document it goes to standard error."""
+    if json:
+        logger.info("{}", text)
+    else:
+        console.show(text)
+
+
+# -- list, show ---------------------------------------------------------------------------------
+
+
+def list_scenarios(patterns: Sequence[str], *, json: bool) -> ExitCode:
+    """``list``."""
+    entries = catalogue.select(patterns)
+    if json:
+        print(documents.encode(documents.of_catalogue(entries)))
+    else:
+        console.output().print(console.catalogue_table(entries))
+    return ExitCode.PASS
+
+
+def show_token(text: str, *, json: bool) -> ExitCode:
+    """``show TOKEN``."""
+    token = decode(text)
+    document = _token_document(token, Spec.from_meta(token.meta))
+    if json:
+        print(documents.encode(document))
+        return ExitCode.PASS
+    made = console.table("of the token", "")
+    for name, value in document.items():
+        if value not in ("", None, {}):
+            made.add_row(name.replace("_", " "), str(value))
+    console.output().print(made)
+    return ExitCode.PASS
+
+
+def _token_document(token: Token, spec: Spec) -> documents.Document:
+    known = True
+    try:
+        catalogue.check(spec)
+    except UsageError:
+        known = False
+    return {
+        "scenario": spec.scenario,
+        "known_here": known,
+        "params": dict(spec.params),
+        "revision": spec.revision,
+        "defects": None if spec.defects is None else list(spec.defects),
+        "mutant": spec.mutant,
+        "faults": spec.faults,
+        "strategy": token.strategy,
+        "seed": token.seed,
+        "schedule": token.schedule,
+        "kind": token.kind,
+        "fingerprint": token.fingerprint,
+        "steps": token.steps,
+        "steps_max": token.steps_max,
+        "earlier_lock_edges": len(token.edges),
+        "versions": {"token": PREFIX.rstrip("-"), "lockloom": version(), "python": _python()},
+    }
+
+
+def version() -> str:
+    """Of the installed distribution; "unknown" in a bare checkout."""
+    try:
+        return importlib.metadata.version("lockloom")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _python() -> str:
+    return platform.python_version()
+
+
+def version_line() -> str:
+    """What a bug report needs."""
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return (
+        f"lockloom {version()}, Python {_python()} ({'with' if gil else 'without'} GIL), "
+        f"{platform.system()} {platform.machine()}"
+    )
+
+
+# -- run ----------------------------------------------------------------------------------------
+
+
+def run(
+    names: Sequence[str],
+    options: Options,
+    *,
+    json: bool,
+    quiet: bool = False,
+    revision: str = "fixed",
+    faults: str = "",
+    params: Sequence[str] = (),
+    lock_log: Path | None = None,
+) -> ExitCode:
+    """``run``: explore scenarios and report what was found."""
+    specs = [
+        Spec(entry.name, revision=revision, faults=faults) for entry in catalogue.select(names)
+    ]
+    if params:
+        specs = [catalogue.with_params(spec, params) for spec in specs]
+    if lock_log is not None:
+        options = replace(options, logged=sys.maxsize)
+    options.check()
+    say(console.seed_line(options.seed), json=json)
+    watcher = console.watcher(quiet=quiet)
+    with ExitStack() as stack:
+        log = (
+            None
+            if lock_log is None
+            else stack.enter_context(open_log(lock_log, "--lock-log")).write
+        )
+        stack.callback(watcher.close)
+        report = Campaign(specs, options, watcher, counted=bool(names), log=log).run()
+    lock_order.log_report(report)
+    if json:
+        print(documents.encode(documents.of_report(report)))
+    else:
+        show_report(report)
+        if lock_log is not None:
+            console.show(f"audit the lock log: python -m stress audit {lock_log}")
+    say(console.seed_line(options.seed, last=True), json=json)
+    return ExitCode.INTERRUPTED if report.interrupted else of_verdict(report.verdict)
+
+
+def open_log(path: Path, option: str) -> BinaryIO:
+    """Open a lock log for writing, compressed where its name ends in ``.gz``.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    writable(path, option)
+    if path.suffix == ".gz":
+        return cast(BinaryIO, gzip.GzipFile(filename=path, mode="wb", mtime=0))
+    return path.open("wb")
+
+
+def show_report(report: Report) -> None:
+    """The findings one by one, then the table, then the verdict."""
+    for result in report.results:
+        if result.judged == "pass":
+            continue  # the canary's failure is no news
+        for found in result.found:
+            console.show(f"\n{result.entry.name}: {found.text}\n")
+    console.output().print(console.report_table(report))
+    ran = sum(result.schedules for result in report.results)
+    cut = ", interrupted" if report.interrupted else ""
+    console.show(
+        f"{report.verdict}: {ran:,} schedules of {len(report.results)} scenarios "
+        f"in {report.seconds:.1f} s{cut}"
+    )
+
+
+# -- replay -------------------------------------------------------------------------------------
+
+
+def replay_token(
+    text: str, *, json: bool, trace: Path | None = None, mutant_file: Path | None = None
+) -> ExitCode:
+    """``replay TOKEN``."""
+    spec = Spec.from_meta(decode(text).meta)
+    if trace is not None:
+        writable(trace, "--trace")
+    try:
+        # A mutant is planted as the model is imported, so it needs a process that has not yet.
+        if spec.mutant:
+            replayed = call_fresh(work.replay_token, text, mutant_file)
+        else:
+            replayed = work.replay_token(text, None)
+    except ReplayDivergence as error:
+        return _diverged(error, json=json)
+    return _show_replay(replayed, spec, json=json, trace=trace)
+
+
+def replay_schedule(
+    name: str,
+    schedule: int,
+    options: Options,
+    *,
+    json: bool,
+    revision: str = "fixed",
+    faults: str = "",
+    params: Sequence[str] = (),
+    trace: Path | None = None,
+) -> ExitCode:
+    """``replay SCENARIO --seed K --schedule I``."""
+    entry = catalogue.find(name)
+    options.check()
+    if schedule < 1:
+        raise UsageError(f"--schedule counts from 1, got {schedule}")
+    spec = catalogue.with_params(Spec(name, revision=revision, faults=faults), params)
+    spec = options.bound(spec, entry)
+    if trace is not None:
+        writable(trace, "--trace")
+    replayed = work.replay_schedule(spec, options.setup(spec, entry), schedule, None)
+    return _show_replay(replayed, spec, json=json, trace=trace)
+
+
+def _show_replay(replayed: Replayed, spec: Spec, *, json: bool, trace: Path | None) -> ExitCode:
+    if trace is not None:
+        _write_trace(trace, replayed)
+    if json:
+        print(documents.encode(documents.of_replay(replayed)))
+    elif replayed.found is not None:
+        console.show(f"{spec.scenario}: {replayed.found.text}")
+    else:
+        steps = f", {len(replayed.steps)} steps" if replayed.steps else ""
+        console.show(f"{spec.scenario}: the schedule fits and does not fail{steps}")
+    return ExitCode.PASS if replayed.found is None else ExitCode.FINDING
+
+
+def _write_trace(path: Path, replayed: Replayed) -> None:
+    if not replayed.steps:
+        logger.warning("the schedule no longer fails, so {} holds no step", path)
+    with path.open("wb") as stream:
+        for step in replayed.steps:
+            stream.write(msgspec.json.encode(step) + b"\n")
+
+
+def _diverged(error: ReplayDivergence, *, json: bool) -> ExitCode:
+    if json:
+        print(documents.encode(documents.of_divergence(str(error))))
+    logger.error("{}", error)
+    return ExitCode.INCONCLUSIVE
+
+
+# -- mutants, defects ---------------------------------------------------------------------------
+
+
+def hunt_mutants(
+    only: Sequence[str], options: Options, *, json: bool, mutant_file: Path | None
+) -> ExitCode:
+    """``mutants``: find every planted bug, and no control."""
+    chosen = mutants.choose(mutants.read(mutant_file), only)
+    return _hunt(hunts.mutant_quarries(chosen, mutant_file), options, json=json)
+
+
+def hunt_defects(only: Sequence[str], options: Options, *, json: bool) -> ExitCode:
+    """``defects``: rediscover the latent defects of the seed."""
+    quarries = hunts.defect_quarries(only)
+    if not quarries:
+        raise UsageError("no scenario of the catalogue shows a defect; see `python -m stress list`")
+    return _hunt(quarries, options, json=json)
+
+
+def _hunt(quarries: Sequence[hunts.Quarry], options: Options, *, json: bool) -> ExitCode:
+    options.check()
+    say(console.seed_line(options.seed), json=json)
+    bag = hunts.hunt(quarries, options, lambda catch: logger.info("{}", console.catch_line(catch)))
+    if json:
+        print(documents.encode(documents.of_bag(bag)))
+    else:
+        show_bag(bag)
+    log_bag(bag, options.seed)
+    say(console.seed_line(options.seed, last=True), json=json)
+    if bag.interrupted:
+        return ExitCode.INTERRUPTED
+    return ExitCode.PASS if bag.as_expected else ExitCode.FINDING
+
+
+def show_bag(bag: Bag) -> None:
+    """The table, and how each catch is replayed."""
+    console.output().print(console.bag_table(bag))
+    for catch in bag.catches:
+        if catch.found is not None:
+            command = work.replay_command(catch.found.failure.token, catch.quarry.catalogue)
+            console.show(f"{catch.quarry.id}: {command}")
+    controls = bag.bugs(control=True)
+    console.show(
+        f"{bag.found()} of {len(bag.bugs())} found, {bag.found(control=True)} of {len(controls)} "
+        f"controls found, in {bag.seconds:.1f} s"
+    )
+
+
+def log_bag(bag: Bag, seed: int) -> None:
+    """Write the catches to the log, with bound fields."""
+    for catch in bag.catches:
+        fields: dict[str, Any] = {
+            "event": "hunt",
+            "id": catch.quarry.id,
+            "scenario": catch.quarry.spec.scenario,
+            "seed": seed,
+            "verdict": catch.verdict,
+            "schedules": catch.schedules,
+        }
+        if catch.found is not None:
+            failure = catch.found.failure
+            fields |= {
+                "kind": failure.kind,
+                "token": failure.token,
+                "fingerprint": failure.fingerprint,
+            }
+        logger.bind(**fields).info("{}", console.catch_line(catch))
+
+
+# -- audit --------------------------------------------------------------------------------------
+
+
+def audit(
+    paths: Sequence[Path], *, golden: str, fail_on: str, mode_blind: bool, json: bool
+) -> ExitCode:
+    """``audit LOG...``: judge lock logs by the class rules."""
+    from stress.audit import audit_paths, read_golden, render_text, to_json
+
+    edges: Iterable[tuple[str, str]] | None = None
+    if golden == "model":
+        from model.locks import GOLDEN_EDGES
+
+        edges = GOLDEN_EDGES
+    elif golden:
+        edges = read_golden(Path(golden))
+    report = audit_paths(paths, fail_on=fail_on, mode_blind=mode_blind, golden=edges)
+    if json:
+        print(documents.encode(to_json(report)))
+    else:
+        console.show(render_text(report))
+    return of_verdict(report.verdict)

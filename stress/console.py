@@ -1,0 +1,271 @@
+"""What a person sees: tables and reports on standard output, progress on standard error.
+
+Colour and the progress bar only on a terminal (``NO_COLOR`` and ``TERM=dumb`` are honoured by
+rich); elsewhere plain lines. Nothing is wider than 100 columns.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from loguru import logger
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from stress.catalogue import Scenario
+from stress.hunts import Bag, Catch
+from stress.runner import Report, Result, Watcher
+
+WIDTH: Final = 100
+# A piped log still shows that something happens.
+_PLAIN_SECONDS: Final = 10.0
+STYLE: Final = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
+
+
+def output() -> Console:
+    """Standard output, at most ``WIDTH`` columns wide."""
+    return _console(Console(file=sys.stdout, highlight=False, soft_wrap=False))
+
+
+def _console(console: Console) -> Console:
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    return console
+
+
+def show(text: str) -> None:
+    """A report as it is: no markup, no wrapping (tokens must stay in one piece)."""
+    output().print(Text(text), soft_wrap=True)
+
+
+def seed_line(seed: int, *, last: bool = False) -> str:
+    """How a run names its seed, first and last."""
+    return f"seed {seed}" + (": the same seed gives the same run" if last else "")
+
+
+# -- progress -----------------------------------------------------------------------------------
+
+
+class Plain:
+    """A line as each scenario ends, and one every ten seconds in between."""
+
+    def __init__(self) -> None:
+        """Nothing is printed before ``begin``."""
+        self._said = time.monotonic()
+        self._done: dict[str, int] = {}
+
+    def begin(self, names: Sequence[str], schedules: int | None) -> None:
+        """See ``Watcher``."""
+        self._said = time.monotonic()
+
+    def advance(self, name: str, schedules: int) -> None:
+        """See ``Watcher``."""
+        self._done[name] = self._done.get(name, 0) + schedules
+        if time.monotonic() - self._said >= _PLAIN_SECONDS:
+            self._said = time.monotonic()
+            logger.info("{}: {} schedules so far", name, self._done[name])
+
+    def done(self, result: Result) -> None:
+        """See ``Watcher``."""
+        self._said = time.monotonic()
+        logger.info("{}", result_line(result))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Bar:
+    """A progress bar on a terminal; finished scenarios scroll by above it."""
+
+    def __init__(self) -> None:
+        """The bar appears with ``begin``."""
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("schedules"),
+            TimeElapsedColumn(),
+            console=_console(Console(stderr=True, highlight=False)),
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._schedules: int | None = None
+        self._seen: dict[str, int] = {}
+
+    def begin(self, names: Sequence[str], schedules: int | None) -> None:
+        """See ``Watcher``."""
+        self._schedules = schedules
+        total = None if schedules is None else schedules * len(names)
+        self._progress.start()
+        self._task = self._progress.add_task("starting", total=total)
+
+    def advance(self, name: str, schedules: int) -> None:
+        """See ``Watcher``."""
+        self._seen[name] = self._seen.get(name, 0) + schedules
+        if self._task is not None:
+            self._progress.update(self._task, description=name, advance=schedules)
+
+    def done(self, result: Result) -> None:
+        """See ``Watcher``."""
+        self._progress.console.print(_styled_line(result))
+        if self._task is not None and self._schedules is not None:
+            # What a finding saved counts as done, or the bar would never fill.
+            rest = max(0, self._schedules - self._seen.get(result.entry.name, 0))
+            self._progress.update(self._task, advance=rest)
+
+    def close(self) -> None:
+        """Take the bar down."""
+        self._progress.stop()
+
+
+class Silent:
+    """Says nothing."""
+
+    def begin(self, names: Sequence[str], schedules: int | None) -> None:
+        """See ``Watcher``."""
+
+    def advance(self, name: str, schedules: int) -> None:
+        """See ``Watcher``."""
+
+    def done(self, result: Result) -> None:
+        """See ``Watcher``."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def watcher(*, quiet: bool) -> Plain | Bar | Silent:
+    """What suits the place that standard error goes to."""
+    if quiet:
+        return Silent()
+    console = Console(stderr=True)
+    return Bar() if console.is_terminal and not console.is_dumb_terminal else Plain()
+
+
+def _watcher_types(one: Plain, two: Bar, three: Silent) -> tuple[Watcher, Watcher, Watcher]:
+    return one, two, three  # read by the type checker only
+
+
+def result_line(result: Result) -> str:
+    """One scenario on one line."""
+    return f"{result.entry.name:<28} {_remark(result):<22} {result.reason}"
+
+
+def _styled_line(result: Result) -> Text:
+    style = STYLE["pass" if _fine(result) else result.verdict]
+    return Text(result_line(result), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _remark(result: Result) -> str:
+    """The verdict, and whether it is the one that the scenario should have."""
+    if result.entry.expected == "clean" or result.counted:
+        return result.verdict
+    return f"{result.verdict} ({'as it must' if result.as_expected else 'wrong'})"
+
+
+def _fine(result: Result) -> bool:
+    return result.judged == "pass"
+
+
+# -- tables -------------------------------------------------------------------------------------
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A plain table: no vertical lines, the title to the left."""
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        number = column.startswith(">")
+        made.add_column(
+            column.lstrip(">"),
+            justify="right" if number else "left",
+            no_wrap=number,
+            overflow="fold",
+        )
+    return made
+
+
+def catalogue_table(entries: Iterable[Scenario]) -> Table:
+    """``list``."""
+    made = table("scenario", ">threads", "tags", "exercises", "catches", "summary")
+    for entry in entries:
+        made.add_row(
+            entry.name,
+            str(entry.threads),
+            " ".join(entry.tags),
+            " ".join(entry.exercises),
+            " ".join((*entry.mutants, *entry.defects)),
+            escape(entry.summary),
+        )
+    return made
+
+
+def report_table(report: Report) -> Table:
+    """``run``: one row for each scenario."""
+    made = table("scenario", "verdict", ">schedules", ">steps", ">per core/s", "reason")
+    for result in report.results:
+        exploration = result.exploration
+        rate = f"{result.schedules / result.busy:,.0f}" if result.busy > 0 else "-"
+        made.add_row(
+            result.entry.name,
+            Text(_remark(result), style=STYLE["pass" if _fine(result) else result.verdict]),
+            f"{result.schedules:,}",
+            "-" if exploration is None else f"{exploration.steps:,}",
+            rate,
+            escape(result.reason),
+        )
+    return made
+
+
+def bag_table(bag: Bag) -> Table:
+    """``mutants`` and ``defects``: one row for each hunt."""
+    made = table("id", "found", ">schedules", ">preemptions", "by", "expected", "scenario", "what")
+    for catch in bag.catches:
+        failure = None if catch.found is None else catch.found.failure
+        made.add_row(
+            catch.quarry.id,
+            _found_text(catch),
+            f"{catch.schedules:,}",
+            "-" if failure is None else str(failure.preemptions),
+            "-" if failure is None else _by(catch),
+            catch.quarry.expected or "-",
+            catch.quarry.spec.scenario,
+            escape(catch.quarry.title),
+        )
+    return made
+
+
+def _found_text(catch: Catch) -> Text:
+    word = "found" if catch.found is not None else "no"
+    if catch.verdict == "inconclusive":
+        word = "inconclusive"
+    if catch.quarry.control:
+        word += " (control)"
+    return Text(word, style=STYLE["pass" if catch.as_expected else "fail"])
+
+
+def _by(catch: Catch) -> str:
+    assert catch.found is not None
+    kind = catch.found.failure.kind
+    return kind if catch.oracle == kind else f"{kind} {catch.oracle}"
+
+
+def catch_line(catch: Catch) -> str:
+    """One hunt on one line."""
+    what = "not found" if catch.found is None else f"found by {_by(catch)}"
+    if catch.verdict == "inconclusive":
+        what = f"inconclusive: {catch.reason}"
+    control = " (control)" if catch.quarry.control else ""
+    return f"{catch.quarry.id}{control}: {what} after {catch.schedules:,} schedules"

@@ -1,0 +1,102 @@
+"""What ``--help`` says: examples first.
+
+A line with only a backspace keeps the lines of the paragraph after it as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAIN: Final = """\
+\b
+Examples:
+  python -m stress                                the main job: everything, in about a minute
+  python -m stress list                           what there is to explore
+  python -m stress run --schedules 5000           explore every scenario
+  python -m stress run 'commit*' --seed 7         some of them, with another seed
+  python -m stress replay TOKEN                   the same failure again, with its story
+  python -m stress mutants --only M08,M19         find planted bugs
+  python -m stress audit locks.jsonl              judge the lock order of a log
+
+\b
+Exit codes: 0 pass, 1 finding, 2 wrong usage, 3 inconclusive, 70 an error of our own,
+130 interrupted. Each command has its own --help.
+"""
+
+LIST: Final = """\
+\b
+Examples:
+  python -m stress list
+  python -m stress list 'commit*' --json
+
+Scenarios: their threads, tags, what of the kernel they exercise, which planted bugs they catch.
+"""
+
+SHOW: Final = """\
+\b
+Example:
+  python -m stress show TOKEN
+
+What a token holds: scenario, revision, mutant, faults, seed, versions. Nothing is run.
+"""
+
+RUN: Final = """\
+\b
+Examples:
+  python -m stress run
+  python -m stress run commit-evict --schedules 20000 --strategy pct --depth 4
+  python -m stress run 'commit*' --seconds 30 --seed auto --lock-log locks.jsonl.gz
+
+Explore scenarios. Without names all of them; then the canary must be found and the vacuous one
+come out inconclusive, and neither decides the verdict of the run.
+"""
+
+REPLAY: Final = """\
+\b
+Examples:
+  python -m stress replay TOKEN
+  python -m stress replay TOKEN --trace steps.jsonl
+  python -m stress replay commit-evict --seed 7 --schedule 131
+
+Run one schedule again, recorded in full. Exit codes: 1 reproduced, 0 it no longer fails, 3 it
+no longer fits the program.
+"""
+
+MUTANTS: Final = """\
+\b
+Examples:
+  python -m stress mutants
+  python -m stress mutants --only M08,M19 --seed 7
+  python -m stress mutants --only M08 --strategy dfs --preemptions 1
+
+Plant each bug of the catalogue, one at a time, and find it. Exit code 1 where one was missed or a
+control was found. A search with a bound takes each mutant's own depth where none is given.
+"""
+
+DEFECTS: Final = """\
+\b
+Examples:
+  python -m stress defects
+  python -m stress defects --only L1 --seed 7
+
+Rediscover the latent defects of the seed revision, each alone. Their controls are the same
+scenarios on the fixed revision. Exit code 1 where one was missed or a control was found.
+"""
+
+AUDIT: Final = """\
+\b
+Examples:
+  python -m stress audit locks.jsonl.gz
+  python -m stress audit .stress --golden model
+
+Judge lock logs by the class rules, all of them as one graph. A folder is searched.
+"""
+
+BENCH: Final = """\
+\b
+Example:
+  python -m stress bench --json
+
+The engine beside the bare hand-offs of the same schedules, and one scenario of the model with
+its checks on and off, all in one run.
+"""

@@ -1,0 +1,227 @@
+"""Hunts: one planted bug or latent defect each, in a process of its own, until it is found.
+
+Every hunt is a pure function of its spec, its setups and the seed: how many processes there are
+decides only how long all of them take. A hunt stops at the first schedule that fails.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from harness.errors import UsageError
+from harness.explore import Setup
+from stress import catalogue, work
+from stress.catalogue import Scenario, Spec, check, discover
+from stress.mutants import Mutant
+from stress.pool import Crash, Task, run_tasks
+from stress.runner import Options
+from stress.work import Conclusion, Found
+
+SCHEDULES_DEFAULT: Final = 4_000
+# An invariant (I16), a kernel assert (a.pmm.end) or a lock rule (ORD004) in a failure's message.
+_ORACLE: Final = re.compile(r"\b(I\d{1,2}|[aw]\.[a-z0-9_]+(?:\.[a-z0-9_]+)+|[A-Z]{3}\d{3})\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Quarry:
+    """What is hunted.
+
+    Attributes:
+        id: Of the mutant or defect.
+        title: What is wrong.
+        spec: The program that shows it.
+        expected: What should notice it.
+        depth: Fewest preemptions that expose it; -1 where that is not known.
+        control: Nothing is wrong: it must not be found.
+        catalogue: The file that has the mutant; None for the model's own.
+    """
+
+    id: str
+    title: str
+    spec: Spec
+    expected: str = ""
+    depth: int = -1
+    control: bool = False
+    catalogue: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Catch:
+    """What came of one hunt.
+
+    Attributes:
+        quarry: What was hunted.
+        schedules: Run in all, the failing one included.
+        verdict: Of the last exploration.
+        reason: Of the last exploration.
+        found: The failure, written up; None where nothing was found.
+        seconds: Wall time, the start of the process included.
+    """
+
+    quarry: Quarry
+    schedules: int
+    verdict: str
+    reason: str
+    found: Found | None
+    seconds: float
+
+    @property
+    def oracle(self) -> str:
+        """What noticed: an invariant, an assert or a lock rule, else the kind of failure."""
+        if self.found is None:
+            return self.quarry.expected
+        match = _ORACLE.search(self.found.failure.message)
+        return match.group(1) if match else self.found.failure.kind
+
+    @property
+    def as_expected(self) -> bool:
+        """Found if it is a bug, passed if it is a control."""
+        if self.quarry.control:
+            return self.verdict == "pass"
+        return self.found is not None
+
+
+@dataclass(slots=True)
+class Bag:
+    """What came of several hunts, in the order of the catalogue.
+
+    Attributes:
+        catches: One for each hunt that ended.
+        interrupted: Whether Ctrl-C ended them early.
+        seconds: Wall time.
+    """
+
+    catches: list[Catch]
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    def bugs(self, *, control: bool = False) -> list[Catch]:
+        """The hunts for bugs, or the controls."""
+        return [catch for catch in self.catches if catch.quarry.control == control]
+
+    def found(self, *, control: bool = False) -> int:
+        """How many of them were found."""
+        return sum(catch.found is not None for catch in self.bugs(control=control))
+
+    @property
+    def as_expected(self) -> bool:
+        """Every bug found, no control found."""
+        return all(catch.as_expected for catch in self.catches)
+
+
+def mutant_quarries(chosen: Sequence[Mutant], path: Path | None) -> list[Quarry]:
+    """One for each mutant.
+
+    Raises:
+        UsageError: A mutant names a scenario or revision that there is not.
+    """
+    quarries = []
+    for mutant in chosen:
+        try:
+            check(mutant.spec)
+        except UsageError as error:
+            raise UsageError(f"mutant {mutant.id}: {error}") from None
+        quarries.append(
+            Quarry(
+                id=mutant.id,
+                title=mutant.title,
+                spec=mutant.spec,
+                expected=mutant.oracle,
+                depth=mutant.depth,
+                control=mutant.control,
+                catalogue=path,
+            )
+        )
+    return quarries
+
+
+def defect_quarries(only: Sequence[str] = ()) -> list[Quarry]:
+    """Each latent defect of the seed alone, and as its control the same scenario without it.
+
+    Raises:
+        UsageError: No scenario shows one that ``only`` names.
+    """
+    shows: dict[str, Scenario] = {}
+    for entry in discover().values():
+        for defect in entry.defects:
+            shows.setdefault(defect, entry)
+    for defect in only:
+        if defect not in shows:
+            raise catalogue.unknown("defect", defect, sorted(shows))
+    quarries = []
+    for defect in sorted(only or shows):
+        entry = shows[defect]
+        spec = Spec(entry.name, revision="seed", defects=(defect,))
+        quarries.append(Quarry(defect, f"{entry.summary} (seed)", spec))
+        fixed = Spec(entry.name, revision="fixed")
+        quarries.append(Quarry(f"{defect}-fixed", f"{entry.summary} (fixed)", fixed, control=True))
+    return quarries
+
+
+def hunt(
+    quarries: Sequence[Quarry],
+    options: Options,
+    report: Callable[[Catch], None] = lambda _catch: None,
+) -> Bag:
+    """Hunt them all.
+
+    Args:
+        quarries: What to hunt; the order does not matter to any of them.
+        options: Strategy, seed, schedules of each, jobs.
+        report: Told of each as it ends, in the order of ending.
+
+    Raises:
+        HarnessError: A bug cannot be planted or a scenario cannot run.
+    """
+    options.check()
+    began = time.monotonic()
+    starts: dict[int, float] = {}
+    catches: dict[int, Catch] = {}
+    following = iter(range(len(quarries)))
+
+    def take() -> Task | None:
+        number = next(following, None)
+        if number is None:
+            return None
+        starts[number] = time.monotonic()
+        quarry = quarries[number]
+        spec, setups = _plan(quarry, options)
+        return Task(number, work.explore_whole, (spec, setups, quarry.catalogue))
+
+    bag = Bag([])
+    try:
+        for number, value in run_tasks(take, options.jobs, fresh=True):
+            seconds = time.monotonic() - starts[number]
+            catches[number] = _catch(quarries[number], value, seconds)
+            report(catches[number])
+    except KeyboardInterrupt:
+        bag.interrupted = True
+    bag.catches = [catches[number] for number in sorted(catches)]
+    bag.seconds = time.monotonic() - began
+    return bag
+
+
+def _plan(quarry: Quarry, options: Options) -> tuple[Spec, list[tuple[Setup, int]]]:
+    """The program, and what to try on it in which order."""
+    entry = check(quarry.spec)
+    spec = options.bound(quarry.spec, entry)
+    if options.sequential and options.preemptions is None and quarry.depth >= 0:
+        # A bounded search needs no more than the depth that the catalogue gives.
+        options = replace(options, preemptions=quarry.depth)
+    setup = options.setup(spec, entry)
+    setup.check()
+    return spec, [(setup, options.schedules or SCHEDULES_DEFAULT)]
+
+
+def _catch(quarry: Quarry, value: tuple[Conclusion, int] | Crash, seconds: float) -> Catch:
+    if isinstance(value, Crash):
+        return Catch(quarry, 0, "inconclusive", str(value), None, seconds)
+    conclusion, schedules = value
+    exploration = conclusion.exploration
+    found = conclusion.found[0] if conclusion.found else None
+    return Catch(quarry, schedules, exploration.verdict, exploration.reason, found, seconds)
