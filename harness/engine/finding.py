@@ -93,6 +93,8 @@ def how_it_blocks(waiter: Thread, holder: Thread) -> str:
         return (
             f"which waits for {holder.name}" if waiter.obj is not holder else "which has not ended"
         )
+    if holder.obj is waiter.obj and not holder.enabled:
+        return f"behind {holder.name}, which waits for it too"
     return f"held by {holder.name}"
 
 

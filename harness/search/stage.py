@@ -13,7 +13,7 @@ from typing import Final, Self
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.pool import Pool, Watchdog, settled
 from harness.engine.schedule import Limits, run
-from harness.engine.thread import OUTSIDE
+from harness.engine.thread import OUTSIDE, Thread
 from harness.errors import UsageError
 from harness.lockorder.rules import LockRules
 from harness.search.setup import Program, Setup
@@ -75,6 +75,8 @@ class Stage:
         return core, recorder
 
 
+# Random walks that show how long schedules get; one alone may take a short way.
+PILOTS: Final = 3
 _STAGE: Final = threading.Lock()
 
 
@@ -113,14 +115,36 @@ def _interruptible() -> Iterator[None]:
 
 
 def prepare(stage: Stage, program: Program, setup: Setup) -> Strategy:
-    """Make the strategy; run the pilot schedule where it wants one."""
+    """Make the strategy; run the pilot schedules where it wants them."""
     kind = strategy_named(setup.strategy)
     options = Options(setup.seed, setup.depth, setup.preemptions)
     if kind.needs_pilot:
         pilot = strategy_named("random")(options)
-        core, _ = stage.run(
-            program, setup.rules(), setup.limits(), lambda core: pilot.begin(core, 0), 0
-        )
-        options.length = len(core.choices)
-        options.threads = len(core.threads)
+        for number in range(PILOTS):
+            before = _Before(pilot, number)
+            core, _ = stage.run(program, setup.rules(), setup.limits(), before.begin, 0)
+            if core.cut in ("hang", "interrupted"):
+                break
+            options.length = max(options.length, core.steps - before.steps)
+            options.threads = max(options.threads, len(core.threads))
     return kind(options)
+
+
+class _Before:
+    """Counts the steps before the first decision of a pilot schedule, where nothing is decided."""
+
+    def __init__(self, pilot: Strategy, number: int) -> None:
+        self._pilot = pilot
+        self._number = number
+        self.steps = 0
+
+    def begin(self, core: Core) -> Choose:
+        inner = self._pilot.begin(core, self._number)
+
+        def choose() -> Thread:
+            thread = inner()
+            if not core.choices:
+                self.steps = core.steps
+            return thread
+
+        return choose

@@ -29,8 +29,8 @@ class Options:
         seed: Not negative; the only source of randomness.
         depth: Ordering constraints that ``pct`` aims at, from 1.
         preemptions: Bound of ``dfs``; None explores all.
-        length: Decisions of the pilot schedule: how many times more than one thread was enabled.
-        threads: Threads of the pilot schedule.
+        length: Steps of the longest pilot schedule from its first decision on.
+        threads: Threads of the pilot schedules, at most.
     """
 
     __slots__ = ("depth", "length", "preemptions", "seed", "threads")

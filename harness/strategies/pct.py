@@ -5,8 +5,9 @@ Bugs", ASPLOS 2010, section 4: a bug of depth *d* in a program of *n* threads an
 with a probability of at least ``1 / (n * k**(d - 1))`` in every schedule.
 
 We depart from the paper in four ways. Steps with a single enabled thread are not counted: nothing
-is decided there (as section 4.1 suggests). *k* comes from one pilot schedule of the same seed.
-Change points are at most half of *k*: beyond that nearly every step would be one, and the schedule
+is decided there (as section 4.1 suggests). *k* comes from pilot schedules of the same seed, as the
+steps between the first decision and the end: an upper bound of the decisions in any order. Change
+points are at most half of *k*: beyond that nearly every step would be one, and the schedule
 would degenerate to a rotation. A thread that yields falls behind all others, or a spin loop would
 never end.
 """
@@ -41,7 +42,7 @@ class Pct(Strategy):
         draw = self._random
         draw.seed(self.options.stream(self.name, schedule))
         length = max(self.options.length, 1)
-        changes = min(self.options.depth - 1, length // 2)
+        changes = min(self.options.depth - 1, max(length // 2, 1))
         # Decision numbers, the next one last; a sentinel that never comes ends the list.
         points = sorted(draw.sample(range(1, length + 1), changes), reverse=True)
         points.insert(0, -1)
@@ -61,15 +62,14 @@ class Pct(Strategy):
                 return run[0]
             decisions += 1
             cur = core.cur
-            if decisions != next_change:
-                if not core.fresh and cur.enabled:
-                    record(cur.index)
-                    return cur
-            else:
+            if decisions == next_change:
                 next_change = points.pop()
                 demote(cur)
-            if cur.rested == steps - 1:
+            elif cur.rested == steps - 1:
                 demote(cur)
+            elif not core.fresh and cur.enabled:
+                record(cur.index)
+                return cur
             core.fresh = False
             thread = highest()
             record(thread.index)

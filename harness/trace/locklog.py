@@ -7,7 +7,7 @@ the first use of its number. Everything else is an event, an array:
     [seq, ts, tid, op, obj, mode, site, stk, {extra}]
 
 ==========  ====================================================================================
-``req``     a thread wants a lock, and waits until it has it
+``req``     a thread wants a lock and waits for it; for a limited time only, if ``extra.t``
 ``try``     likewise, without waiting; ``acq`` or ``fail`` follows
 ``acq``     it has the lock; ``fail``: it gave up
 ``rel``     it gave the lock up
@@ -56,6 +56,7 @@ _SLEEPS: Final = {
     "sem-acquire": "sem-acquire",
     "barrier-leave": "barrier",
     "join": "join",
+    "sleep": "sleep",
 }
 _SLEEPS_AFTER: Final = frozenset(("wait", "queue-block", "parallel"))
 _PLAIN: Final = {
@@ -139,7 +140,15 @@ class LockLog:
 
     def story(self, run: str, story: Story, **meta: str | int) -> None:
         """Write one recorded schedule; see ``run``."""
-        self.run(run, story.steps, story.objects, story.final, **meta)
+        # The thread that closed a cycle was still running when it was found.
+        stuck = {wait.thread for wait in story.cycle}
+        final = [
+            msgspec.structs.replace(state, state="blocked", published=0)
+            if state.state == "running" and state.name in stuck
+            else state
+            for state in story.final
+        ]
+        self.run(run, story.steps, story.objects, final, **meta)
 
     def run(
         self,
@@ -240,7 +249,9 @@ class _Plan:
         kind = step.kind
         if kind in _TAKES:
             op, mode = _TAKES[kind]
-            extra = {"o": step.order} if step.order else {}
+            extra: dict[str, Any] = {"o": step.order} if step.order else {}
+            if op == "req" and step.outcome in ("True", "False"):
+                extra["t"] = True  # without a limit there is no outcome to speak of
             self._add(published if op == "req" else step.step, 0, step, op, step.obj, mode, extra)
             taken = "fail" if step.outcome == "False" else "acq"
             self._add(step.step, 1, step, taken, step.obj, mode)
@@ -248,7 +259,7 @@ class _Plan:
             self._add(step.step, 1, step, "rel", step.obj, _GIVES[kind])
         elif kind in _PLAIN:
             self._add(step.step, 1, step, _PLAIN[kind], step.obj)
-        elif kind in _SLEEPS and step.waited:
+        elif kind in _SLEEPS and (step.waited or kind == "sleep"):
             self._add(published, 0, step, "wait", step.obj, extra={"what": _SLEEPS[kind]})
             self._add(step.step, 1, step, "wake", step.obj)
         elif kind in _SLEEPS_AFTER:

@@ -336,7 +336,8 @@ class _Run:
         if thread is None or thread.ended:
             thread = self.thread(event)
         thread.asked = event
-        self.judge_acquisition(event, thread, lock, attempt=False)
+        if event.extra is None or not event.extra.get("t"):
+            self.judge_acquisition(event, thread, lock, attempt=False)
 
     def attempt(self, event: Event) -> None:
         """Play ``try``: judged once it has succeeded."""
@@ -352,7 +353,7 @@ class _Run:
         asked = thread.asked
         if asked is None or asked.obj != event.obj:
             self.judge_acquisition(event, thread, lock, attempt=False)
-        elif asked.op == "try":
+        elif _limited(asked):
             self.judge_acquisition(event, thread, lock, attempt=True)
         thread.asked = None
         tid = event.tid
@@ -378,7 +379,7 @@ class _Run:
         """Play ``fail``: the thread gave up."""
         thread = self.thread(event)
         asked, thread.asked = thread.asked, None
-        if asked is not None and asked.op == "req":
+        if asked is not None and not _limited(asked):
             self.rules.released(thread.held, self.lock(event).number)
 
     def release(self, event: Event) -> None:
@@ -446,7 +447,7 @@ class _Run:
         """Return the request that a thread waits at."""
         thread = self.threads.get(tid)
         asked = None if thread is None else thread.asked
-        return asked if asked is not None and asked.op == "req" else None
+        return None if asked is None or _limited(asked) else asked
 
     def _waits_for(self, tid: int) -> int | None:
         """Return a thread that ``tid`` waits for, and that waits itself."""
@@ -491,6 +492,11 @@ class _Run:
             schedule=self.index,
             thread=edges[0].thread,
         )
+
+
+def _limited(asked: Event) -> bool:
+    """Tell a request that does not wait, or not for ever: nothing can be stuck in it."""
+    return asked.op == "try" or bool(asked.extra and asked.extra.get("t"))
 
 
 def _label(lock: _Lock) -> str:
