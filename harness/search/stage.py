@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -43,6 +44,7 @@ class Stage:
         CORE.stop = None
         self._exit.enter_context(_collector_off())
         self.refused = self._exit.enter_context(settled(self._worker))
+        _say_once(self.refused)
         self.pool = Pool()
         self._exit.callback(self.pool.close)
         self._watchdog = self._exit.enter_context(Watchdog(self.pool, self._seconds))
@@ -73,6 +75,20 @@ class Stage:
         finally:
             self._watchdog.schedule(0)
         return core, recorder
+
+
+_said: list[str] = []
+
+
+def _say_once(refused: str | None) -> None:
+    """Tell a person once why hand-offs are slower here than they could be."""
+    if refused is None or _said:
+        return
+    _said.append(refused)
+    sys.stderr.write(
+        f"lockloom: this system refuses SCHED_BATCH or pinning to one core ({refused}); "
+        "schedules are the same, but slower\n"
+    )
 
 
 # Random walks that show how long schedules get; one alone may take a short way.
