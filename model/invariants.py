@@ -441,7 +441,10 @@ def i1_strictly(page: VmPage) -> None:
     if lender is None or lender.cow_pages is None or lender.cow_pages.recycled:
         return
     home = any(cow is lender.cow_pages for cow, _ in page.slots)
-    _require("I1", home != page.loaned, page, "of", lender.cow_pages, "is absent, or twice there")
+    _require("I1", home or page.loaned, page, "of", lender.cow_pages, "is absent and not loaned")
+    _require(
+        "I1", not home or not page.loaned, page, "of", lender.cow_pages, "is at home and loaned"
+    )
 
 
 def i2_none_cancelled(page: VmPage) -> None:

@@ -22,6 +22,7 @@ from model.page_queues import PageQueues
 from model.page_request import PageRequest
 from model.pager_proxy import PagerProxy
 from model.pmm import PmmNode
+from model.solpi import StackOwnedLoanedPagesInterval
 from model.status import Status
 from model.vmo import VmObjectPaged
 from model.world import World
@@ -272,6 +273,10 @@ class Kernel:
     def suspend(self, thread: Thread) -> None:
         """Suspend ``thread``: one interruptible wait of it returns INTR_RETRY."""
         suspend(thread)
+
+    def interval(self) -> StackOwnedLoanedPagesInterval:
+        """An interval of the calling thread, for ``with``: all that runs within is nested in it."""
+        return StackOwnedLoanedPagesInterval(self._world)
 
     # -- looking --------------------------------------------------------------------------------
 

@@ -87,10 +87,12 @@ class StackOwnedLoanedPagesInterval:
         Locks: takes the thread lock, only where somebody waits.
         Kernel: ``~StackOwnedLoanedPagesInterval``.
         """
-        me = current_thread()
-        if me.local.get(_CURRENT) is not self:
+        if self.owning_thread is None:
             return
+        me = current_thread()
         kassert("a.solpi.owner", self.owning_thread is me, self, "ends in thread", me.name)
+        current = me.local.get(_CURRENT)
+        kassert("a.solpi.owner", current is self, self, "ends while", current, "is outermost")
         self._world.oracle.at_interval_end(self)
         # First: whoever takes a page from here on must find no interval.
         me.local[_CURRENT] = None
