@@ -306,10 +306,11 @@ def settled(core_number: int | None = None) -> Iterator[str | None]:
     try:
         yield refused
     finally:
-        with contextlib.suppress(AttributeError, OSError):
-            if policy is not None:
+        if policy is not None:
+            with contextlib.suppress(OSError):
                 os.sched_setscheduler(0, policy[0], policy[1])
-            if affinity is not None:
+        if affinity is not None:
+            with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, affinity)
 
 
