@@ -19,8 +19,10 @@ from harness.trace.events import Site, Step, Story, ThreadState
 ROWS_MAX = 40
 _LANES_MAX = 6
 _LANE_MIN, _LANE_MAX = 5, 18
-_SITE_MAX = 30
-_HELD_MAX = 26
+# Widths of the columns for places and for held locks, from the widest down; the first that leaves
+# the operations enough room.
+_WIDTHS = ((30, 26), (30, 16), (24, 12), (18, 8))
+_TEXT_MIN = 12
 # The final steps are the failure itself: always shown.
 _TAIL = 8
 # Waits for the end of threads: every parent does it, and it tells nothing.
@@ -315,7 +317,7 @@ def _gaps(chosen: list[int], rows: list[Row], first: int, last: int) -> int:
 
 def _letters(rows: list[Row]) -> dict[str, str]:
     """A letter for each lock that is held, where their names are too long for a column."""
-    if all(len(" ".join(row.held)) <= _HELD_MAX for row in rows):
+    if all(len(" ".join(row.held)) <= _WIDTHS[0][1] for row in rows):
         return {}
     names = list(dict.fromkeys(name for row in rows for name in row.held))
     if len(names) > 26:
@@ -333,9 +335,14 @@ class _Layout:
         self.width = width
         self._names = names
         self._number = max([4, *(len(str(row.key[0])) for row in rows)])
-        self._site = max([5, *(len(place(row.site, _SITE_MAX)) for row in rows)])
-        self._held = max([4, *(len(self._holds(row)) for row in rows)])
-        self._area = width - self._number - self._site - self._held - 6
+        rank = {lane: i for i, lane in enumerate(names)}
+        needed = max([20, *(rank[row.thread] * _LANE_MIN + len(self._text(row)) for row in rows)])
+        for self._site_max, self._held_max in _WIDTHS:
+            self._site = max([5, *(len(place(row.site, self._site_max)) for row in rows)])
+            self._held = max([4, *(len(self._holds(row)) for row in rows)])
+            self._area = width - self._number - self._site - self._held - 6
+            if self._area >= needed:
+                break
         self._starts = self._place_lanes(rows)
 
     def _place_lanes(self, rows: list[Row]) -> dict[int, int]:
@@ -351,7 +358,8 @@ class _Layout:
                 for row in rows
                 if rank[row.thread]
             ]
-            wide = dict.fromkeys(lanes, max(_LANE_MIN, min([_LANE_MAX, *room])))
+            room.append((self._area - _TEXT_MIN) // max(1, len(lanes) - 1))
+            wide = dict.fromkeys(lanes, max(1, min([_LANE_MAX, *room])))
         return dict(zip(lanes, accumulate([0, *wide.values()]), strict=False))
 
     def _title(self, lane: int) -> str:
@@ -368,7 +376,7 @@ class _Layout:
 
     def _holds(self, row: Row) -> str:
         text = " ".join(self.letters.get(name, name) for name in row.held)
-        return text if len(text) <= _HELD_MAX else f"{text[: _HELD_MAX - 1]}…"
+        return text if len(text) <= self._held_max else f"{text[: self._held_max - 1]}…"
 
     def header(self) -> str:
         """The names of the columns; thread names give way where lanes are narrow."""
@@ -391,9 +399,10 @@ class _Layout:
             # The mark at the end says more than the end of a name.
             head, mark, tail = text.rpartition("  ✗")
             keep = f"{mark}{tail}" if head else ""
-            text = f"{(head or text)[: room - 1 - len(keep)]}…{keep}"
+            kept = max(1, room - 1 - len(keep))
+            text = f"{(head or text)[:kept]}…{keep}"[:room]
         number = str(row.key[0]) if row.step is not None else ""
-        return self._line(number, indent + text, place(row.site, _SITE_MAX), self._holds(row))
+        return self._line(number, indent + text, place(row.site, self._site_max), self._holds(row))
 
     def fold(self, steps: tuple[Step, ...]) -> str:
         """A line in place of ``steps``."""

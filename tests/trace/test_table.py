@@ -192,6 +192,28 @@ def test_no_report_is_wider_than_asked_or_longer_than_a_screen(
     assert text == render(straight(count, threads, every), replay_command=COMMAND, width=width)
 
 
+def test_long_names_on_many_threads_stay_within_the_width() -> None:
+    held = ("VmCowPages::lock_@lender", "PhysicalPageProvider::mtx_")
+    steps = tuple(
+        Step(
+            i,
+            i % 6,
+            f"committer-of-range-{i % 6}",
+            "re-acquire",
+            held[i % 2],
+            site=site(1000 + i, file="model/physical_page_provider.py"),
+            held=held[: i % 3],
+            enabled=(0, 1, 2, 3, 4, 5),
+            published=i,
+        )
+        for i in range(1, 60)
+    )
+    text = render(Story("assertion", "no", steps=steps), replay_command=COMMAND)
+
+    assert max(map(len, text.splitlines())) <= 100
+    assert "re-acquire" in text
+
+
 @given(count=st.integers(1, 200), threads=st.integers(1, 5), every=st.integers(1, 9))
 def test_every_step_is_shown_or_counted_in_a_fold(count: int, threads: int, every: int) -> None:
     lines = render(straight(count, threads, every), replay_command=COMMAND).splitlines()
