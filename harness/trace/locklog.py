@@ -250,10 +250,12 @@ class _Plan:
         if kind in _TAKES:
             op, mode = _TAKES[kind]
             extra: dict[str, Any] = {"o": step.order} if step.order else {}
-            if op == "req" and step.outcome in ("True", "False"):
-                extra["t"] = True  # without a limit there is no outcome to speak of
+            # An acquire without a limit has no outcome; that of a re-acquire is the wait's.
+            limited = kind != "re-acquire" and step.outcome in ("True", "False")
+            if op == "req" and limited:
+                extra["t"] = True
             self._add(published if op == "req" else step.step, 0, step, op, step.obj, mode, extra)
-            taken = "fail" if step.outcome == "False" else "acq"
+            taken = "fail" if limited and step.outcome == "False" else "acq"
             self._add(step.step, 1, step, taken, step.obj, mode)
         elif kind in _GIVES:
             self._add(step.step, 1, step, "rel", step.obj, _GIVES[kind])

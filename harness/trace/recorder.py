@@ -93,6 +93,7 @@ class TraceRecorder:
                 waited=publication is not None and publication.waited,
                 preemption=preemption,
                 clock=core.clock,
+                order=_order(thread),
                 releases=self._releases(thread),
             )
         )
@@ -164,6 +165,17 @@ class TraceRecorder:
             since = self._since.get((holder.index, state.obj))
             waits.append(Wait(waiter.name, state.obj, state.kind, holder.name, state.site, since))
         return tuple(waits)
+
+
+def _order(thread: Thread) -> int:
+    """The nesting order of an acquisition: as judged by the lock rules, or the lock's own."""
+    if thread.kind not in _TAKING:
+        return 0
+    lock: Any = thread.obj
+    entries = thread.locks.entries if thread.locks is not None else []
+    if entries and entries[-1].address == lock.address:
+        return entries[-1].order
+    return int(getattr(lock, "order", 0))
 
 
 def digest(steps: Sequence[Step], kind: str, sites: Sequence[Site | None]) -> str:
