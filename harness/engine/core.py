@@ -55,7 +55,7 @@ class Core:
         cur: The thread that holds the baton.
         choose: Called by every primitive once its operation is published: returns the next thread.
         run: Threads whose next operation can run now, in no meaningful but a reproducible order.
-        fresh: Set whenever a thread entered ``run``; a strategy may clear it.
+        fresh: Set whenever a thread entered ``run``, yielded or slept; a strategy may clear it.
         steps: Steps taken so far in this schedule.
         limit: The step bound; set to 0 from outside to stop the schedule at its next step.
         clock: Virtual time, seconds.

@@ -65,11 +65,12 @@ class Pct(Strategy):
             if decisions == next_change:
                 next_change = points.pop()
                 demote(cur)
+            elif not core.fresh:
+                if cur.enabled:
+                    record(cur.index)
+                    return cur
             elif cur.rested == steps - 1:
                 demote(cur)
-            elif not core.fresh and cur.enabled:
-                record(cur.index)
-                return cur
             core.fresh = False
             thread = highest()
             record(thread.index)

@@ -89,6 +89,7 @@ def yield_now() -> None:
     """Let others run; one step. A switch right after it is no preemption."""
     me = point("yield", None)
     me.rested = CORE.steps
+    CORE.fresh = True
 
 
 class _Clock(Primitive):
@@ -120,6 +121,7 @@ def sleep(seconds: float) -> None:
         if chosen is not me:
             core.preempt(me, chosen)
     me.rested = core.steps
+    core.fresh = True
 
 
 def monotonic() -> float:
