@@ -280,9 +280,8 @@ def record(
 
         def choose() -> Thread:
             cur = core.cur
-            before = len(core.choices)
             thread = inner()
-            if len(core.choices) > before:
+            if len(core.run) > 1:
                 order = sorted(core.run, key=lambda other: (other is not cur, other.index))
                 taken.append(order.index(thread))
             return thread

@@ -90,8 +90,9 @@ class Strategy:
         """Return the ``choose`` of one schedule.
 
         ``choose`` is called once for each step with the operation of every enabled thread
-        published. It counts the step, calls ``core.over()`` beyond the bound, appends the index of
-        its choice to ``core.choices`` where more than one thread is enabled, and returns it.
+        published. It counts the step, calls ``core.over()`` beyond the bound, and returns its
+        choice. Where more than one thread is enabled, ``core.choices`` gets its index, at once or
+        later; what is missing at the end are choices that let the running thread go on.
         """
         raise NotImplementedError
 

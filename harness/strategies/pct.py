@@ -47,7 +47,7 @@ class Pct(Strategy):
         points = sorted(draw.sample(range(1, length + 1), changes), reverse=True)
         points.insert(0, -1)
         run = core.run
-        record = core.choices.append
+        choices = core.choices
         decisions = 0
         # New threads draw from the upper half, the demoted ones fall below all that came before.
         lowest = 0
@@ -67,13 +67,15 @@ class Pct(Strategy):
                 demote(cur)
             elif not core.fresh:
                 if cur.enabled:
-                    record(cur.index)
                     return cur
             elif cur.rested == steps - 1:
                 demote(cur)
             core.fresh = False
+            # Decisions since the last one noted all let that same thread run on: it is only where
+            # the set of enabled threads changed that another could have been chosen.
+            choices.extend(choices[-1:] * (decisions - 1 - len(choices)))
             thread = highest()
-            record(thread.index)
+            choices.append(thread.index)
             return thread
 
         def demote(thread: Thread) -> None:

@@ -123,6 +123,8 @@ class ThreadState(msgspec.Struct, frozen=True):
         held: Locks that it held.
         thread: Its index.
         published: Number of the first step at which that operation was pending.
+        limited: It waits at that operation for a limited time.
+        order: Nesting order given with it, where it is an acquisition.
     """
 
     name: str
@@ -133,6 +135,8 @@ class ThreadState(msgspec.Struct, frozen=True):
     held: tuple[str, ...] = ()
     thread: int = 0
     published: int = 0
+    limited: bool = False
+    order: int = 0
 
 
 class Story(msgspec.Struct, frozen=True):

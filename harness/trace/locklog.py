@@ -275,22 +275,29 @@ class _Plan:
 
     def end(self, state: ThreadState) -> None:
         """Log where a thread stood at the end of the run: what it still wanted, or its exit."""
-        after = max(self._last.values(), default=0) + 1
-        published = state.published or after
-        known = state.thread in self.names
+        last = self._last.get(state.thread, 0)
         if state.state == "ended":
-            self._meet(state.thread, state.name, published)
-            self._add(self._last.get(state.thread, published), 3, state, "exit", "")
-        elif known or state.kind:
-            self._meet(state.thread, state.name, published)
-            if state.kind in _TAKES and state.state == "blocked":
-                op, mode = _TAKES[state.kind]
-                if state.thread in self._asleep:
-                    self._add(published, 0, state, "wake", self._asleep.pop(state.thread))
-                self._add(published, 0, state, op, state.obj, mode)
-            elif state.kind in _SLEEPS and state.state == "blocked":
-                extra = {"what": _SLEEPS[state.kind]}
-                self._add(published, 0, state, "wait", state.obj, extra=extra)
+            self._meet(state.thread, state.name, state.published or last)
+            self._add(last, 3, state, "exit", "")
+            return
+        # What is no newer than the thread's last step has been done; unless it closed a cycle.
+        published = state.published or 1 + max(self._last.values(), default=0)
+        if published <= last:
+            return
+        self._meet(state.thread, state.name, published)
+        if state.thread in self._asleep:
+            if state.kind not in _TAKES:
+                return
+            self._add(published, 0, state, "wake", self._asleep.pop(state.thread))
+        if state.kind in _TAKES:
+            op, mode = _TAKES[state.kind]
+            extra: dict[str, Any] = {"o": state.order} if state.order else {}
+            if state.limited:
+                extra["t"] = True
+            self._add(published, 0, state, op, state.obj, mode, extra)
+        elif state.kind in _SLEEPS and state.state == "blocked":
+            extra = {"what": _SLEEPS[state.kind]}
+            self._add(published, 0, state, "wait", state.obj, extra=extra)
 
     def _add(
         self,

@@ -147,11 +147,13 @@ class TraceRecorder:
             thread.name,
             "running" if running or thread.enabled else "blocked",
             thread.kind,
-            label(thread.obj),
+            self._label(thread),
             site_of(place_of(thread)),
             held,
             thread.index,
             0 if publication is None else publication.published,
+            limited=thread.deadline is not None,
+            order=_order(thread),
         )
 
     def cycle(self, finding: Finding | None) -> tuple[Wait, ...]:
