@@ -49,4 +49,5 @@ def kassert(name: str, condition: object, *what: object) -> None:
         KernelPanic: The condition does not hold.
     """
     if not condition:
+        __tracebackhide__ = True
         raise KernelPanic(name, " ".join(str(part) for part in what))

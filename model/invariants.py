@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 def _require(rule: str, condition: object, *what: object) -> None:
     if not condition:
+        __tracebackhide__ = True
         raise InvariantBroken(rule, " ".join(str(part) for part in what))
 
 
@@ -242,14 +243,14 @@ def check_page(page: VmPage) -> None:
         i2_cancelled_is_in_flight(page)
     if page.alloc_cancelled:
         i5_cancelled_stays_free(page)
+    if page.slots:
+        i3_right_page(page)
+        i4_home_is_not_loaned(page)
     word = page.word.peek()
     if isinstance(word, StackOwner):
         i14_owner_lives(page, word)
     elif page.loaned:
         i16_owned_in_transit(page, word)
-    if page.slots:
-        i3_right_page(page)
-        i4_home_is_not_loaned(page)
 
 
 def i2_cancelled_is_in_flight(page: VmPage) -> None:

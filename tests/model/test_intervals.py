@@ -70,8 +70,7 @@ def test_many_waiters_lend_their_priority_and_all_wake(run):
 
         def owner():
             with StackOwnedLoanedPagesInterval(kernel._world):
-                for _ in range(4):
-                    pages.append(kernel.pmm.alloc_page(BORROW)[1])
+                pages.extend(kernel.pmm.alloc_page(BORROW)[1] for _ in range(4))
                 ready.set()
                 done.wait()
                 seen.append(thread.effective_priority)
