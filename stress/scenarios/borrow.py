@@ -1,0 +1,169 @@
+"""The lender's commit against everything that its pages go through at a borrower."""
+
+from __future__ import annotations
+
+from harness.sync import parallel
+from stress.catalogue import Context, scenario
+from stress.scenarios import expect, expect_content, expect_zero, finish
+
+
+@scenario(
+    "commit-supply",
+    summary="the lender's commit against a borrower's supply, which borrows its page",
+    tags=("commit", "borrow"),
+    exercises=("R1", "R2", "R12", "SupplyPages", "GetCowWithReplaceablePage"),
+    mutants=("M08", "M11", "M15", "M17", "M19"),
+)
+def commit_supply(ctx: Context) -> None:
+    """The page may be FREE, on the supplier's stack, or in the borrower when the lender comes."""
+    kernel = ctx.kernel(pages=2)
+    lender = kernel.lender(1, absent=1)
+    borrower = kernel.borrower(1)
+
+    def committer() -> None:
+        expect(kernel.commit(lender))
+
+    def supplier() -> None:
+        expect(kernel.supply(borrower, content=b"pager"))
+
+    parallel(committer, supplier)
+    expect_zero(kernel, lender, 0)
+    if kernel.pages_of(borrower)[0] is not None:
+        expect_content(kernel, borrower, 0, b"pager...........")
+    finish(kernel)
+
+
+@scenario(
+    "commit-reborrow",
+    summary="the lender's commit evicts its page while another borrower looks for one",
+    tags=("commit", "borrow"),
+    exercises=("R1", "CancelLoan", "SupplyPages", "RemovePageForEviction"),
+    mutants=("M12", "M13"),
+)
+def commit_reborrow(ctx: Context) -> None:
+    """A page that is being taken back must not be borrowed again on its way."""
+    kernel = ctx.kernel(pages=2)
+    lender = kernel.lender(1, absent=1)
+    first, second = kernel.borrower(1), kernel.borrower(1)
+    expect(kernel.supply(first))
+
+    def committer() -> None:
+        expect(kernel.commit(lender))
+
+    def supplier() -> None:
+        expect(kernel.supply(second))
+
+    parallel(committer, supplier)
+    expect_zero(kernel, lender, 0)
+    finish(kernel)
+
+
+@scenario(
+    "commit-evict-page",
+    summary="the lender's commit against eviction of the very page",
+    tags=("commit", "evict"),
+    exercises=("R3", "R6", "R12", "RemovePageForEviction", "WaitUntilContiguousPageNotStackOwned"),
+    mutants=("M10", "M16", "M28", "M29"),
+)
+def commit_evict_page(ctx: Context) -> None:
+    """Whoever removes the page frees it; the other waits for that."""
+    kernel = ctx.kernel(pages=2)
+    lender = kernel.lender(1, absent=1)
+    borrower = kernel.borrower(1)
+    expect(kernel.supply(borrower))
+
+    def committer() -> None:
+        expect(kernel.commit(lender))
+
+    def evictor() -> None:
+        kernel.evict_page(borrower)
+
+    parallel(committer, evictor)
+    assert kernel.pages_of(borrower) == [None]
+    expect_zero(kernel, lender, 0)
+    finish(kernel)
+
+
+@scenario(
+    "commit-evictor",
+    summary="the lender's commit of two pages against the evictor, which holds both for a while",
+    tags=("commit", "evict"),
+    exercises=("R3", "R6", "R12", "R13", "EvictPageQueues", "PeekPagerBacked"),
+    mutants=("M22",),
+)
+def commit_evictor(ctx: Context) -> None:
+    """One interval owns all that the evictor took, while it takes more VMO locks."""
+    kernel = ctx.kernel(pages=3)
+    lender = kernel.lender(2, absent=2)
+    first, second = kernel.borrower(1), kernel.borrower(1)
+    expect(kernel.supply(first))
+    expect(kernel.supply(second))
+
+    def committer() -> None:
+        expect(kernel.commit(lender))
+
+    def evictor() -> None:
+        kernel.evict(2)
+
+    parallel(committer, evictor)
+    assert kernel.pages_of(first) == kernel.pages_of(second) == [None]
+    expect_zero(kernel, lender, 0, 1)
+    finish(kernel)
+
+
+@scenario(
+    "commit-last-reference",
+    summary="the lender's commit against the last reference of the borrower that has its page",
+    tags=("commit", "close"),
+    exercises=("R3", "R4", "R5", "fbl_recycle", "VmCowPagesContainer"),
+)
+def commit_last_reference(ctx: Context) -> None:
+    """The borrower may be dying with its backlink still in place: only its container is left."""
+    kernel = ctx.kernel(pages=2)
+    lender = kernel.lender(1, absent=1)
+    borrower = kernel.borrower(1)
+    expect(kernel.supply(borrower))
+
+    def committer() -> None:
+        expect(kernel.commit(lender))
+
+    def closer() -> None:
+        kernel.destroy(borrower)
+
+    parallel(committer, closer)
+    expect_zero(kernel, lender, 0)
+    finish(kernel)
+
+
+@scenario(
+    "commit-interval",
+    summary="the lender's commit against a thread that holds its pages in one long interval",
+    tags=("commit", "borrow", "evict"),
+    exercises=("R2", "R3", "R12", "R13", "StackOwnedLoanedPagesInterval", "AllocPage"),
+    mutants=("M21",),
+)
+def commit_interval(ctx: Context) -> None:
+    """The owner supplies and evicts one page within, and has another straight from the PMM."""
+    kernel = ctx.kernel(pages=3)
+    from model.pmm import AllocFlag
+    from model.solpi import StackOwnedLoanedPagesInterval
+
+    lender = kernel.lender(2, absent=2)
+    borrower = kernel.borrower(1)
+
+    def committer() -> None:
+        expect(kernel.commit(lender))
+
+    def owner() -> None:
+        with StackOwnedLoanedPagesInterval(kernel._world):
+            expect(kernel.supply(borrower))
+            flags = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
+            status, page = kernel.pmm.alloc_page(flags)
+            expect(status, "OK", "NO_MEMORY")
+            kernel.evict_page(borrower)
+            if page is not None:
+                kernel.pmm.free_page(page)
+
+    parallel(committer, owner)
+    expect_zero(kernel, lender, 0, 1)
+    finish(kernel)

@@ -1,0 +1,139 @@
+"""Detach and close against requests and loans."""
+
+from __future__ import annotations
+
+from harness.sync import parallel
+from stress.catalogue import Context, scenario
+from stress.scenarios import GONE, expect, expect_content, expect_zero, finish
+
+
+@scenario(
+    "detach-request",
+    summary="detach of a pager-backed VMO against a reader that waits for its pager",
+    tags=("detach",),
+    threads=3,
+    exercises=("Detach", "OnPagesSupplied", "DetachSource", "PagerProxy"),
+)
+def detach_request(ctx: Context) -> None:
+    """The reader gets the page, or learns that nobody will ever supply it."""
+    kernel = ctx.kernel(pages=2)
+    vmo = kernel.borrower(1)
+
+    def reader() -> None:
+        status, content = kernel.read(vmo)
+        expect(status, "OK", "BAD_STATE")
+        assert status.name != "OK" or content == b"pager...........", content
+
+    def pager() -> None:
+        kernel.answer_pager(vmo)
+
+    def detacher() -> None:
+        expect(kernel.detach(vmo))
+
+    parallel(reader, pager, detacher)
+    finish(kernel)
+
+
+@scenario(
+    "commit-detach",
+    summary="the lender's commit against detach of the borrower that has its page",
+    tags=("commit", "detach"),
+    exercises=("R3", "R12", "DetachSource", "WaitUntilContiguousPageNotStackOwned"),
+)
+def commit_detach(ctx: Context) -> None:
+    """Detach drops the clean pages, loaned ones among them, inside an interval of its own."""
+    kernel = ctx.kernel(pages=2)
+    lender = kernel.lender(1, absent=1)
+    borrower = kernel.borrower(1)
+    expect(kernel.supply(borrower))
+
+    def committer() -> None:
+        expect(kernel.commit(lender))
+
+    def detacher() -> None:
+        expect(kernel.detach(borrower))
+
+    parallel(committer, detacher)
+    assert kernel.pages_of(borrower) == [None]
+    expect_zero(kernel, lender, 0)
+    finish(kernel)
+
+
+@scenario(
+    "close-request",
+    summary="the last reference of a pager-backed VMO against a fault that waits for its pager",
+    tags=("close",),
+    exercises=("Close", "Detach", "fbl_recycle", "PagerProxy"),
+)
+def close_request(ctx: Context) -> None:
+    """A faulting thread keeps the page source alive, not the VMO: close must answer it."""
+    kernel = ctx.kernel(pages=1)
+    vmo = kernel.borrower(1)
+
+    def faulter() -> None:
+        pending = kernel.begin_commit(vmo)
+        if expect(pending.status, "SHOULD_WAIT", GONE).name == "SHOULD_WAIT":
+            expect(pending.wait())
+
+    def closer() -> None:
+        kernel.destroy(vmo)
+
+    parallel(faulter, closer)
+    finish(kernel)
+
+
+@scenario(
+    "close-lender",
+    summary="the last reference of a lender against a queued request and against a commit",
+    tags=("close", "cancel"),
+    threads=3,
+    exercises=("Close", "OnClose", "OnDetach", "DeleteLender", "ClearAsyncRequest", "fbl_recycle"),
+    mutants=("M23",),
+)
+def close_lender(ctx: Context) -> None:
+    """Whoever drops the last reference closes; a request that nobody processes may be queued."""
+    kernel = ctx.kernel(pages=3)
+    lender = kernel.lender(3, absent=2)
+
+    def quitter() -> None:
+        pending = kernel.begin_commit(lender, 1, 1)
+        expect(pending.status, "SHOULD_WAIT", "OK", GONE)
+        pending.cancel()
+
+    def committer() -> None:
+        expect(kernel.commit(lender, 2, 1), "OK", GONE)
+
+    def closer() -> None:
+        kernel.destroy(lender)
+
+    parallel(quitter, committer, closer)
+    assert not kernel.vmos
+    finish(kernel)
+
+
+@scenario(
+    "close-lender-borrowed",
+    summary="the last reference of a lender while its page is being borrowed and evicted",
+    tags=("close", "borrow", "evict"),
+    threads=3,
+    exercises=("R11", "R16", "DeleteLender", "SupplyPages", "EvictPageQueues"),
+)
+def close_lender_borrowed(ctx: Context) -> None:
+    """Pages that are borrowed become the borrower's own, wherever they are at that moment."""
+    kernel = ctx.kernel(pages=3)
+    lender = kernel.lender(2, absent=1)
+    borrower = kernel.borrower(1)
+
+    def closer() -> None:
+        kernel.destroy(lender)
+
+    def supplier() -> None:
+        expect(kernel.supply(borrower, content=b"pager"))
+
+    def evictor() -> None:
+        kernel.evict_page(borrower)
+
+    parallel(closer, supplier, evictor)
+    if kernel.pages_of(borrower)[0] is not None:
+        expect_content(kernel, borrower, 0, b"pager...........")
+    finish(kernel)
