@@ -101,6 +101,8 @@ def how_it_blocks(waiter: Thread, holder: Thread) -> str:
 # -- where a thread stands ----------------------------------------------------------------------
 
 PACKAGE: Final = __file__.rsplit("engine", 1)[0]
+# A function with a local variable of this name only raises: the failure is its caller's.
+HIDE: Final = "__tracebackhide__"
 
 
 def _outside_harness(frame: FrameType | None) -> FrameType | None:

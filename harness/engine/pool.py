@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from harness.engine.core import CORE, Choose, Core
-from harness.engine.finding import PACKAGE, Finding
+from harness.engine.finding import HIDE, PACKAGE, Finding
 from harness.engine.thread import OUTSIDE, Thread
 from harness.errors import InternalError, ScheduleAborted, UsageError
 
@@ -214,12 +214,12 @@ class Pool:
 
 
 def _raised_at(error: BaseException) -> tuple[Any, int]:
-    """The innermost program frame that ``error`` passed."""
+    """The innermost program frame that ``error`` passed; not in a helper that only raises."""
     found: tuple[Any, int] = (None, 0)
     tb = error.__traceback__
     while tb is not None:
         code = tb.tb_frame.f_code
-        if not code.co_filename.startswith(PACKAGE):
+        if not code.co_filename.startswith(PACKAGE) and HIDE not in code.co_varnames:
             found = (code, tb.tb_lasti)
         tb = tb.tb_next
     return found

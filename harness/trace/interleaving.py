@@ -51,19 +51,6 @@ class Row(msgspec.Struct, frozen=True):
     step: Step | None = None
 
 
-def shown_file(file: str) -> str:
-    """A source file without the environment that it was installed into.
-
-    Args:
-        file: A path, absolute or relative.
-    """
-    for folder in ("site-packages/", "dist-packages/"):
-        _, found, rest = file.rpartition(folder)
-        if found:
-            return rest
-    return file
-
-
 def place(site: Site | None, width: int = 0) -> str:
     """``file:line`` of a site.
 
@@ -73,7 +60,7 @@ def place(site: Site | None, width: int = 0) -> str:
     """
     if site is None:
         return ""
-    text = f"{shown_file(site.file)}:{site.line}"
+    text = f"{site.file}:{site.line}"
     if width and len(text) > width:
         text = text.rpartition("/")[2]
     if width and len(text) > width:

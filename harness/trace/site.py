@@ -48,7 +48,7 @@ def _resolve(code: CodeType, line: int) -> Site:
         module=_module(code.co_filename),
         qualname=code.co_qualname,
         ordinal=ordinal,
-        file=_shown(code.co_filename),
+        file=shown_file(code.co_filename),
         line=line,
     )
 
@@ -95,9 +95,13 @@ def _module(filename: str) -> str:
 
 
 @functools.lru_cache(maxsize=512)
-def _shown(filename: str) -> str:
-    """A file as a reader sees it: relative where it lies below the working directory."""
+def shown_file(filename: str) -> str:
+    """A file as a reader sees it: relative to its environment, or to the working directory."""
     path = Path(filename)
+    for folder in ("site-packages", "dist-packages"):
+        if folder in path.parts:
+            at = len(path.parts) - path.parts[::-1].index(folder)
+            return Path(*path.parts[at:]).as_posix()
     if path.is_relative_to(Path.cwd()):
         return path.relative_to(Path.cwd()).as_posix()
     return Path(*path.parts[-2:]).as_posix().lstrip("/")

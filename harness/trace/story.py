@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import linecache
 import traceback
 
-from harness.engine.finding import PACKAGE, Finding
+from harness.engine.finding import HIDE, PACKAGE, Finding
 from harness.lockorder.findings import Finding as OrderFinding
 from harness.lockorder.findings import Witness
 from harness.trace.events import Site, Story
 from harness.trace.recorder import TraceRecorder
-from harness.trace.site import site_of
+from harness.trace.site import shown_file, site_of
 
 # A livelock's story shows where it ends; nobody reads twenty thousand steps of a spin.
 LIVELOCK_STEPS_MAX = 2_000
@@ -68,13 +69,34 @@ def _where(edge: Witness, place: object) -> str:
 
 
 def exception_text(error: BaseException) -> str:
-    """The traceback without the harness's own frames, as Python prints it."""
+    """The traceback as Python prints it, without frames that say nothing of the program.
+
+    Left out are the harness's own, and those of functions that declare ``__tracebackhide__``
+    (helpers that only raise). Files are named as in sites, and the marks below source lines, which
+    differ between Pythons, are gone: the text is the same wherever the schedule is replayed.
+    """
     chain = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = chain
+    raised: BaseException | None = error
     seen = 0
-    while link is not None and seen < 100:
-        kept = [frame for frame in link.stack if not frame.filename.startswith(PACKAGE)]
-        link.stack = traceback.StackSummary.from_list(kept)
-        link = link.__cause__ or link.__context__
+    while link is not None and raised is not None and seen < 100:
+        link.stack = traceback.StackSummary.from_list(_frames(raised))
+        link, raised = (
+            (link.__cause__, raised.__cause__)
+            if link.__cause__ is not None
+            else (link.__context__, raised.__context__)
+        )
         seen += 1
     return "".join(chain.format()).rstrip()
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    frames = []
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE) and HIDE not in code.co_varnames:
+            text = linecache.getline(code.co_filename, line).strip()
+            frames.append(
+                traceback.FrameSummary(shown_file(code.co_filename), line, code.co_name, line=text)
+            )
+    return frames

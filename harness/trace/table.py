@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.trace.events import Site, Step, Story, ThreadState, Wait
-from harness.trace.interleaving import closing, compact, place, shown_file, stuck, table
+from harness.trace.interleaving import closing, compact, place, stuck, table
 
 _FRAMES_MAX = 4
 _ONE = {
@@ -93,7 +93,7 @@ def _strikes(story: Story) -> str:
     if frames:
         match = _FRAME.match(frames[-1][0])
         if match is not None:
-            file = shown_file(match["file"])
+            file = match["file"]
             name = match["name"]
             return f"{file}:{match['line']}" + (f" in {name}" if name else "")
     if story.cycle:
@@ -153,7 +153,7 @@ def _signalled(signals: list[Step], state: ThreadState) -> str:
 
 
 def _frames(exception_text: str) -> list[list[str]]:
-    """The frames of a traceback, each with its source lines; frames of the harness are left out."""
+    """The frames of a traceback, each with its source line."""
     frames: list[list[str]] = []
     for line in exception_text.splitlines():
         match = _FRAME.match(line)
@@ -161,10 +161,7 @@ def _frames(exception_text: str) -> list[list[str]]:
             frames.append([line])
         elif frames and line.startswith("    "):
             frames[-1].append(line)
-    ours = ("harness/engine/", "harness/sync/", "harness/explore.py")
-    return [
-        frame for frame in frames if not any(part in frame[0].replace("\\", "/") for part in ours)
-    ]
+    return frames
 
 
 def _traceback(story: Story, width: int) -> list[str]:
@@ -179,11 +176,11 @@ def _traceback(story: Story, width: int) -> list[str]:
         match = _FRAME.match(frame[0])
         assert match is not None, "only lines that match begin a frame"
         name = f" in {match['name']}" if match["name"] else ""
-        lines += _wrapped(f"{shown_file(match['file'])}:{match['line']}{name}", width, "  ")
+        lines += _wrapped(f"{match['file']}:{match['line']}{name}", width, "  ")
         # Below the source line stand carets, which differ between Pythons and say nothing new here.
         lines += [_cut(f"      {text.strip()}", width) for text in frame[1:2]]
     last = story.exception_text.strip().splitlines()[-1]
-    if last.strip() not in story.message:
+    if not last.strip().endswith(story.message.splitlines()[-1] if story.message else last):
         lines += _wrapped(last.strip(), width, "  ")
     return lines
 

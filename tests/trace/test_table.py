@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.trace.events import Site, Step, Story, ThreadState, Wait
-from harness.trace.interleaving import ROWS_MAX, compact, place, shown_file
+from harness.trace.interleaving import ROWS_MAX, compact, place
+from harness.trace.site import shown_file
 from harness.trace.table import render
 
 COMMAND = "python -m stress replay ll1-AQkC1w4"
@@ -92,8 +94,7 @@ def test_an_exception_shows_its_last_frames_and_strikes_there(
     golden: Callable[[str, str], None],
 ) -> None:
     frames = "".join(
-        f'  File "/x/python3/site-packages/model/pmm.py", line {i}, in f{i}\n    f{i + 1}()\n'
-        for i in range(1, 7)
+        f'  File "model/pmm.py", line {i}, in f{i}\n    f{i + 1}()\n' for i in range(1, 7)
     )
     story = straight(3)
     story = Story(
@@ -245,8 +246,13 @@ def test_a_long_schedule_line_keeps_its_end_and_counts_the_rest() -> None:
     assert line.endswith("S1-!")
 
 
-def test_a_place_drops_the_environment_and_then_the_folders() -> None:
+def test_a_file_is_named_without_the_environment_it_is_installed_in() -> None:
     assert shown_file("/x/.tox/lib/python3.11/site-packages/model/pmm.py") == "model/pmm.py"
+    assert shown_file(str(Path.cwd() / "model" / "pmm.py")) == "model/pmm.py"
+    assert shown_file("/elsewhere/far/away/pmm.py") == "away/pmm.py"
+
+
+def test_a_place_drops_folders_and_then_the_beginning_of_the_name() -> None:
     assert place(site(7)) == "model/cow_pages.py:7"
     assert place(site(7), 14) == "cow_pages.py:7"
     assert place(site(7), 10) == "…ages.py:7"
