@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from harness import Exploration, Failure, explore
+from harness.search.part import Part, explore_part
+from harness.search.recording import record_schedule
+from harness.search.setup import Setup
+from harness.trace.events import Story
 
 Program = Callable[[], object]
 
@@ -44,3 +48,13 @@ def passes(program: Program, strategy: str = "dfs", **options: Any) -> Explorati
     report = explore(program, strategy, **options)
     assert report.verdict == "pass", report.failure or report.reason
     return report
+
+
+def stretch(program: Program, setup: Setup, first: int, last: int) -> Part:
+    """Schedules ``first`` to ``last`` alone."""
+    return explore_part(program, setup, first, last)
+
+
+def recorded(program: Program, strategy: str = "random", schedule: int = 1, seed: int = 0) -> Story:
+    """One schedule with every step, whether it fails or not."""
+    return record_schedule(program, Setup(strategy=strategy, seed=seed), schedule)[1]

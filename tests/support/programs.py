@@ -2,8 +2,8 @@
 
 Granularity: every lock, unlock, shared read and shared write is one step; locals and constants are
 none. ``x++`` is a read and a write; ``and``/``or`` read no further than they must; a variable that
-an expression names twice is read twice. A failing assertion ends the program where it stands, so
-locks are released by hand: an exception that leaves a ``with`` releases, which is one more step.
+an expression names twice is read twice. A failing assertion ends the program where it stands; locks
+are released by hand, so that no count owes anything to how an exception leaves a ``with``.
 
 Each function returns the bodies of one program's threads, over fresh state; ``Row.program`` starts
 them in one of two ways:
