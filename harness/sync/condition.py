@@ -342,14 +342,14 @@ class Barrier(Primitive):
     __slots__ = ("_action", "_generation", "parties")
 
     def __init__(
-        self, parties: int, action: Callable[[], Any] | None = None, *, name: str | None = None
+        self, parties: int, name: str | None = None, *, action: Callable[[], Any] | None = None
     ) -> None:
         """Make an empty barrier.
 
         Args:
             parties: How many threads make a round; at least 1.
-            action: Called by the last thread to arrive, before any leaves.
             name: Shown in traces.
+            action: Called by the last thread to arrive, before any leaves.
 
         Raises:
             ValueError: ``parties`` is less than 1.
