@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ ELSEWHERE = {
     "a.solpi.not_self",
 }
 
-BREAKERS = {}
+BREAKERS: dict[str, Callable[[], None]] = {}
 
 
 def breaks(name):
@@ -316,6 +317,7 @@ def queue_of_nobody():
     kernel, *_ = boot()
     with StackOwnedLoanedPagesInterval(kernel._world) as interval:
         spawn(interval._prepare_for_waiter).join()
+        assert interval.owned_wait_queue is not None
         interval.owned_wait_queue.assign_owner(None)
 
 

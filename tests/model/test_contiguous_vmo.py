@@ -31,7 +31,7 @@ def test_create_has_every_page_and_loans_none(run):
         kernel = Kernel(pages=8)
         vmo = kernel.lender(4)
         assert presence(kernel, vmo) == [True] * 4
-        assert all(page.contents == ZEROES for page in kernel.pages_of(vmo))
+        assert all(page and page.contents == ZEROES for page in kernel.pages_of(vmo))
         assert kernel.pmm.count_loaned_pages() == 0
         assert kernel.pmm.count_free_pages() == 4
         kernel.quiesce()
@@ -73,7 +73,7 @@ def test_decommit_and_commit_with_a_living_borrower(run):
         assert presence(kernel, vmo) == expected(8, {4, 5, 6, 7})
         assert kernel.commit(vmo) is Status.OK
         assert presence(kernel, vmo) == [True] * 8
-        assert all(page.contents == ZEROES for page in kernel.pages_of(vmo))
+        assert all(page and page.contents == ZEROES for page in kernel.pages_of(vmo))
         assert kernel.pages_of(borrower) == [None] * 4
         assert kernel.pmm.count_loaned_pages() == 0
         kernel.quiesce()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness import Event, parallel, sleep, spawn
 from model import Kernel, PageState, Status
+from model.page import StackOwner, VmPage
 from model.pmm import AllocFlag
 from model.solpi import StackOwnedLoanedPagesInterval, current_interval
 
@@ -36,7 +37,9 @@ def test_the_outermost_interval_wins(run):
             with StackOwnedLoanedPagesInterval(kernel._world):
                 _, page = kernel.pmm.alloc_page(BORROW)
                 assert page is not None
-                assert page.word.peek().interval is outer
+                word = page.word.peek()
+                assert isinstance(word, StackOwner)
+                assert word.interval is outer
             assert current_interval() is outer
             kernel.pmm.free_page(page)
 
@@ -51,6 +54,7 @@ def test_a_page_that_nobody_waits_for_needs_no_thread_lock(run):
         loaned(kernel, 1)
         with StackOwnedLoanedPagesInterval(kernel._world):
             _, page = kernel.pmm.alloc_page(BORROW)
+            assert page is not None
             kernel.pmm.free_page(page)
         raise AssertionError("the end, so that there is a trace")
 
@@ -66,11 +70,11 @@ def test_many_waiters_lend_their_priority_and_all_wake(run):
         kernel = Kernel(pages=6)
         loaned(kernel, 4)
         ready, done, seen = Event("ready"), Event("done"), []
-        pages = []
+        pages: list[VmPage] = []
 
         def owner():
             with StackOwnedLoanedPagesInterval(kernel._world):
-                pages.extend(kernel.pmm.alloc_page(BORROW)[1] for _ in range(4))
+                pages.extend(kernel.pmm.alloc_pages(4, BORROW)[1])
                 ready.set()
                 done.wait()
                 seen.append(thread.effective_priority)
@@ -80,19 +84,20 @@ def test_many_waiters_lend_their_priority_and_all_wake(run):
         thread = spawn(owner, name="owner", priority=-5)
         ready.wait()
         woken = []
-        waiters = [
-            spawn(lambda p: (wait_for(kernel._world, p), woken.append(p)), page, priority=3)
-            for page in pages
-            for _ in range(2)
-        ]
+
+        def waiter(page):
+            wait_for(kernel._world, page)
+            woken.append(page)
+
+        waiters = [spawn(waiter, page, priority=3) for page in pages for _ in range(2)]
         # Virtual time passes only when everybody sleeps: well within the debugging timeout.
         sleep(0.1)
         assert woken == []
         assert thread.effective_priority == 3
         done.set()
         thread.join()
-        for waiter in waiters:
-            waiter.join()
+        for other in waiters:
+            other.join()
         assert len(woken) == 8
         assert seen == [3, -5]
         assert all(page.state.peek() is PageState.FREE for page in pages)
@@ -172,6 +177,7 @@ def test_the_owner_cannot_wait_for_itself(run):
         loaned(kernel, 1)
         with StackOwnedLoanedPagesInterval(kernel._world):
             _, page = kernel.pmm.alloc_page(BORROW)
+            assert page is not None
             wait_for(kernel._world, page)
 
     assert "a.solpi.not_self" in run.finding(program).message

@@ -6,7 +6,7 @@ import pytest
 
 from harness import explore, yield_now
 from model import GOLDEN_EDGES, Kernel, PageState, Status, judge_edges
-from model.page import PAGE_SIZE, StackOwner, VmPage
+from model.page import PAGE_SIZE, StackOwner
 from model.page_request import INACTIVE, PageRequest
 from model.pmm import AllocFlag
 from model.solpi import StackOwnedLoanedPagesInterval
@@ -20,7 +20,7 @@ def boot(pages=3, absent=2):
     return kernel, vmo, vmo.cow.page_source, vmo.cow.page_source.provider
 
 
-def lent(kernel) -> VmPage:
+def lent(kernel):
     """A page on the loaned list."""
     return kernel.pmm.free_loaned_list.pages()[0]
 
@@ -433,6 +433,7 @@ def test_pages_in_hand_are_not_lost(run):
     def program():
         kernel = Kernel()
         _, page = kernel.pmm.alloc_page()
+        assert page is not None
         assert page.state.peek() is PageState.ALLOC
         kernel.quiesce(held=[page])
 
