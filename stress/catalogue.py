@@ -293,12 +293,16 @@ def check(spec: Spec) -> Scenario:
     """See that ``spec`` can become a program here, and return its scenario.
 
     Raises:
-        UsageError: Unknown scenario, parameter or revision.
+        UsageError: Unknown scenario, parameter, revision or fault.
     """
     entry = find(spec.scenario)
     if spec.revision not in REVISIONS:
         raise UsageError(_unknown("revision", spec.revision, REVISIONS))
     _merged(entry, spec.params)
+    if spec.faults:
+        from model.faults import FaultPlan
+
+        FaultPlan.parse(spec.faults)
     return entry
 
 
@@ -365,7 +369,7 @@ def _merged(entry: Scenario, params: Sequence[tuple[str, str]]) -> dict[str, str
     merged = dict(entry.params)
     for name, value in params:
         if name not in merged:
-            message = _unknown("parameter", name, merged) if merged else "it has none"
+            message = _unknown("parameter", name, merged) if merged else "it takes no parameter"
             raise UsageError(f"scenario {entry.name}: {message}")
         if isinstance(merged[name], int):
             try:

@@ -136,17 +136,15 @@ def run(
         specs = [catalogue.with_params(spec, params) for spec in specs]
     if lock_log is not None:
         options = replace(options, logged=sys.maxsize)
-    options.check()
-    say(console.seed_line(options.seed), json=json)
     watcher = console.watcher(quiet=quiet)
     with ExitStack() as stack:
-        log = (
-            None
-            if lock_log is None
-            else stack.enter_context(open_log(lock_log, "--lock-log")).write
-        )
         stack.callback(watcher.close)
-        report = Campaign(specs, options, watcher, counted=bool(names), log=log).run()
+        log = None
+        if lock_log is not None:
+            log = stack.enter_context(open_log(lock_log, "--lock-log")).write
+        campaign = Campaign(specs, options, watcher, counted=bool(names), log=log)
+        say(console.seed_line(options.seed), json=json)
+        report = campaign.run()
     lock_order.log_report(report)
     if json:
         print(documents.encode(documents.of_report(report)))
@@ -180,8 +178,9 @@ def show_report(report: Report) -> None:
     console.output().print(console.report_table(report))
     ran = sum(result.schedules for result in report.results)
     cut = ", interrupted" if report.interrupted else ""
+    begun = sum(result.exploration is not None for result in report.results)
     console.show(
-        f"{report.verdict}: {ran:,} schedules of {len(report.results)} scenarios "
+        f"{report.verdict}: {ran:,} schedules of {begun} of {len(report.results)} scenarios "
         f"in {report.seconds:.1f} s{cut}"
     )
 

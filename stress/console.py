@@ -184,38 +184,42 @@ def _fine(result: Result) -> bool:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """A plain table: no vertical lines, the title to the left."""
+    """A plain table without vertical lines.
+
+    Args:
+        columns: Headings; ``>`` before one sets its column flush right, ``!`` keeps it whole.
+        title: Above it, to the left.
+    """
     made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for column in columns:
-        number = column.startswith(">")
         made.add_column(
-            column.lstrip(">"),
-            justify="right" if number else "left",
-            no_wrap=number,
-            overflow="fold",
+            column.lstrip(">!"),
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=column.startswith((">", "!")),
         )
     return made
 
 
 def catalogue_table(entries: Iterable[Scenario]) -> Table:
-    """``list``."""
-    made = table("scenario", ">threads", "tags", "exercises", "catches", "summary")
+    """``list``: what each scenario does, and below it what it is for."""
+    made = table("!scenario", ">threads", "what it does, and its tags; what it exercises; catches")
     for entry in entries:
-        made.add_row(
-            entry.name,
-            str(entry.threads),
-            " ".join(entry.tags),
-            " ".join(entry.exercises),
-            " ".join((*entry.mutants, *entry.defects)),
-            escape(entry.summary),
-        )
+        lines = [f"{entry.summary} ({' '.join(entry.tags)})" if entry.tags else entry.summary]
+        lines += [" ".join(entry.exercises)] if entry.exercises else []
+        caught = (*entry.mutants, *entry.defects)
+        lines += [f"catches {' '.join(caught)}"] if caught else []
+        made.add_row(entry.name, str(entry.threads), Text("\n".join(lines)))
     return made
 
 
 def report_table(report: Report) -> Table:
     """``run``: one row for each scenario."""
-    made = table("scenario", "verdict", ">schedules", ">steps", ">per core/s", "reason")
-    for result in report.results:
+    results = [r for r in report.results if r.exploration is not None or not report.interrupted]
+    why = [_why(result) for result in results]
+    made = table(
+        "!scenario", "!verdict", ">schedules", ">steps", ">per core/s", *["why"] * any(why)
+    )
+    for result, reason in zip(results, why, strict=True):
         exploration = result.exploration
         rate = f"{result.schedules / result.busy:,.0f}" if result.busy > 0 else "-"
         made.add_row(
@@ -224,14 +228,20 @@ def report_table(report: Report) -> Table:
             f"{result.schedules:,}",
             "-" if exploration is None else f"{exploration.steps:,}",
             rate,
-            escape(result.reason),
+            *[escape(reason)] * any(why),
         )
     return made
 
 
+def _why(result: Result) -> str:
+    """The reason for a verdict that does not speak for itself."""
+    expected = result.as_expected and not result.counted
+    return "" if expected or result.verdict == "pass" else result.reason
+
+
 def bag_table(bag: Bag) -> Table:
     """``mutants`` and ``defects``: one row for each hunt."""
-    made = table("id", "found", ">schedules", ">preemptions", "by", "expected", "scenario", "what")
+    made = table("!id", "!found", ">schedules", ">preemptions", "!by", "what is wrong, and where")
     for catch in bag.catches:
         failure = None if catch.found is None else catch.found.failure
         made.add_row(
@@ -240,9 +250,7 @@ def bag_table(bag: Bag) -> Table:
             f"{catch.schedules:,}",
             "-" if failure is None else str(failure.preemptions),
             "-" if failure is None else _by(catch),
-            catch.quarry.expected or "-",
-            catch.quarry.spec.scenario,
-            escape(catch.quarry.title),
+            escape(f"{catch.quarry.title} ({catch.quarry.spec.scenario})"),
         )
     return made
 
@@ -252,7 +260,9 @@ def _found_text(catch: Catch) -> Text:
     if catch.verdict == "inconclusive":
         word = "inconclusive"
     if catch.quarry.control:
-        word += " (control)"
+        word += ", as it must"
+    elif catch.found is None:
+        word = "missed"
     return Text(word, style=STYLE["pass" if catch.as_expected else "fail"])
 
 

@@ -23,6 +23,14 @@ from stress.runner import Options
 from stress.work import Conclusion, Found
 
 SCHEDULES_DEFAULT: Final = 4_000
+# Reference: kernel-model 13.1-13.5.
+_DEFECTS: Final = {
+    "L1": "a cancelled request is processed to its end, beside its successor",
+    "L2": "a supply that fails midway gives the wrong list of pages back on loan",
+    "L3": "a request in flight outlives its closing VMO",
+    "L4": "a waiter whose time is up blocks again on an interval that has ended",
+    "L5": "a lender whose creation fails leaves its pages loaned",
+}
 # An invariant (I16), a kernel assert (a.pmm.end) or a lock rule (ORD004) in a failure's message.
 _ORACLE: Final = re.compile(r"\b(I\d{1,2}|[aw]\.[a-z0-9_]+(?:\.[a-z0-9_]+)+|[A-Z]{3}\d{3})\b")
 
@@ -157,9 +165,10 @@ def defect_quarries(only: Sequence[str] = ()) -> list[Quarry]:
     for defect in sorted(only or shows):
         entry = shows[defect]
         spec = Spec(entry.name, revision="seed", defects=(defect,))
-        quarries.append(Quarry(defect, f"{entry.summary} (seed)", spec))
+        quarries.append(Quarry(defect, _DEFECTS.get(defect, entry.summary), spec))
         fixed = Spec(entry.name, revision="fixed")
-        quarries.append(Quarry(f"{defect}-fixed", f"{entry.summary} (fixed)", fixed, control=True))
+        title = "nothing: the fixed revision"
+        quarries.append(Quarry(f"{defect}-fixed", title, fixed, control=True))
     return quarries
 
 

@@ -28,7 +28,7 @@ SECONDS_DEFAULT: Final = 45.0
 # What exploring gets of the time; the hunts end when they find, which is soon or never.
 _EXPLORING: Final = 0.8
 # Of each scenario, at most; reached in the time above, so that the job is the same every time.
-SCHEDULES: Final = 2_000
+SCHEDULES: Final = 3_000
 # Of each scenario, in the lock log.
 LOGGED: Final = 20
 

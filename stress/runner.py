@@ -141,8 +141,8 @@ class Result:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the scenario did what its catalogue entry says."""
-        return self.verdict == self.entry.expected_verdict
+        """Whether the scenario ran, and did what its catalogue entry says."""
+        return self.exploration is not None and self.verdict == self.entry.expected_verdict
 
     @property
     def judged(self) -> str:
@@ -416,4 +416,8 @@ class Campaign:
                 done.exploration.reason = (
                     f"interrupted after {done.exploration.schedules} schedules"
                 )
-            self._finish(track, done)
+            if done is None:
+                track.finished = True
+            else:
+                self._finish(track, done)
+        self._write_logs()

@@ -11,6 +11,7 @@ from harness import (
     spawn,
     yield_now,
 )
+from harness.sync import current_schedule
 from stress.catalogue import Context, scenario
 
 
@@ -44,36 +45,25 @@ def clean(ctx: Context) -> None:
     assert cell.peek() == 6
 
 
-def _handovers(rounds: int) -> int:
-    """How often the turn changed hands; all 2 * rounds in one interleaving of many."""
-    turn = Shared(0, "turn")
-
-    def count(rest: int) -> None:
-        for _ in range(rounds):
-            if turn.get() % 2 == rest:
-                turn.set(turn.get() + 1)
-
-    parallel(lambda: count(0), lambda: count(1), names=["even", "odd"])
-    return turn.peek()
-
-
 @scenario(
-    "toy-rare",
-    summary="fails in one interleaving of hundreds",
+    "toy-late",
+    summary="fails from a late schedule on",
     tags=("toy",),
-    params={"rounds": 2, "word": "turn"},
+    params={"from": 150, "word": "late"},
 )
-def rare(ctx: Context) -> None:
-    rounds = int(ctx.params["rounds"])
-    turns = _handovers(rounds)
-    assert turns < 2 * rounds - 1, f"{ctx.params['word']} {turns}"
+def late(ctx: Context) -> None:
+    """Late by its number: whatever the strategies do, the failure lies beyond the first blocks."""
+    parallel(yield_now, yield_now)
+    number = current_schedule()
+    assert number < int(ctx.params["from"]), f"{ctx.params['word']}: {number}"
 
 
 @scenario("toy-order", summary="locks nested both ways, in different schedules", tags=("toy",))
 def order(ctx: Context) -> None:
     """No schedule nests them both ways: only the graph over all of them has the cycle."""
     first, second = Mutex("first", LockClass("First")), Mutex("second", LockClass("Second"))
-    outer, inner = (second, first) if _handovers(2) == 3 else (first, second)
+    parallel(yield_now, yield_now)
+    outer, inner = (second, first) if current_schedule() == 170 else (first, second)
     with outer, inner:
         pass
 

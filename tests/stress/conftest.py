@@ -1,0 +1,34 @@
+"""The command line as a fixture."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+from stress_cli import TOYS, Cli, Ran, run_stress
+
+from stress.cli import main
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Call with the command's arguments; runs in an empty folder, in a process of its own."""
+    return functools.partial(run_stress, tmp_path)
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Cli:
+    """Like ``cli``, in this process: for command lines that run nothing themselves."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCKLOOM_SCENARIOS", str(TOYS))
+
+    def run(*args: object) -> Ran:
+        capsys.readouterr()
+        code = main([str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        return Ran(code, out, err)
+
+    return run

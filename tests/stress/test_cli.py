@@ -1,0 +1,297 @@
+"""What the commands print and return."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from stress_cli import Cli
+
+TOYS = ["toy-abba", "toy-clean", "toy-late", "toy-order", "toy-drawn", "toy-canary", "toy-vacuous"]
+FAILURE_KEYS = {"kind", "message", "token", "schedule", "preemptions", "fingerprint"}
+RESULT_KEYS = {
+    "name",
+    "verdict",
+    "reason",
+    "schedules",
+    "steps",
+    "switches",
+    "seconds",
+    "failures",
+}
+
+
+def found_by(cli: Cli, *scenario: str) -> str:
+    """The token of a scenario's first failure."""
+    token: str = cli("run", *scenario, "--json").json["scenarios"][0]["failures"][0]["token"]
+    return token
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+# -- help, list, show ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "list", "show", "run", "replay", "mutants", "defects", "audit", "bench"],
+)
+def test_help_begins_with_examples_and_fits_a_terminal(cli: Cli, command: str) -> None:
+    ran = cli(*command.split(), "--help", COLUMNS="80", NO_COLOR="1")
+    lines = [line.strip() for line in ran.out.splitlines() if line.strip()]
+
+    assert ran.code == 0
+    assert lines[0].startswith("Usage: python -m stress")
+    assert lines[1].startswith("Example")
+    assert lines[2].startswith("python -m stress")
+    assert max(map(len, ran.out.splitlines())) <= 100
+
+
+def test_list_shows_every_scenario_in_the_order_of_the_catalogue(cli: Cli) -> None:
+    entries = [e for e in cli("list", "--json").json["scenarios"] if e["name"] in TOYS]
+
+    assert [entry["name"] for entry in entries] == TOYS
+    assert entries[2]["params"] == {"from": 150, "word": "late"}
+    assert entries[5]["expected"] == "finding"
+    assert "toy-clean" in cli("list", "toy-cl*").out
+    assert "toy-late" not in cli("list", "toy-cl*").out
+
+
+def test_show_says_what_a_token_holds_and_runs_nothing(cli: Cli) -> None:
+    token = found_by(cli, "toy-late", "--seed", "5", "--param", "word=hand")
+    shown = cli("show", token, "--json").json
+
+    assert shown["scenario"] == "toy-late"
+    assert shown["params"] == {"word": "hand"}
+    assert shown["revision"] == "fixed"
+    assert shown["seed"] == 5
+    assert shown["kind"] == "assertion"
+    assert shown["known_here"] is True
+    assert set(shown["versions"]) == {"token", "lockloom", "python"}
+    assert "toy-late" in cli("show", token).out
+
+
+def test_version_names_what_a_bug_report_needs(cli: Cli) -> None:
+    ran = cli("--version")
+
+    assert ran.code == 0
+    assert ran.out.startswith("lockloom ")
+    assert "Python 3." in ran.out
+
+
+# -- run -----------------------------------------------------------------------------------------
+
+
+def test_run_json_has_the_keys_of_the_contract_and_nothing_beside_it(cli: Cli) -> None:
+    ran = cli("run", "toy-clean", "toy-abba", "--json")
+
+    assert ran.code == 1
+    assert set(ran.json) == {"verdict", "seed", "scenarios"}
+    assert ran.json["verdict"] == "fail"
+    abba, clean = ran.json["scenarios"]  # in catalogue order, whatever was asked for first
+    assert set(abba) == set(clean) == RESULT_KEYS
+    assert (clean["verdict"], clean["schedules"], clean["failures"]) == ("pass", 1000, [])
+    assert set(abba["failures"][0]) == FAILURE_KEYS
+    assert abba["failures"][0]["kind"] == "deadlock"
+    assert abba["failures"][0]["preemptions"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("scenario", "code", "verdict"),
+    [
+        ("toy-clean", 0, "pass"),
+        ("toy-canary", 1, "fail"),
+        ("toy-vacuous", 3, "inconclusive"),
+    ],
+)
+def test_a_named_scenario_decides_the_exit_code(
+    cli: Cli, scenario: str, code: int, verdict: str
+) -> None:
+    ran = cli("run", scenario, "--schedules", "50", "--json")
+
+    assert (ran.code, ran.json["verdict"]) == (code, verdict)
+
+
+def test_in_a_run_of_everything_the_canary_must_be_found(cli: Cli, tmp_path: Path) -> None:
+    """Its failure is no finding of the run; a canary that survives makes the run inconclusive."""
+    folder = tmp_path / "scenarios"
+    folder.mkdir()
+    source = """
+from harness import Mutex, parallel, yield_now
+from stress.catalogue import scenario
+
+@scenario("good", summary="two threads")
+def good(ctx):
+    parallel(yield_now, yield_now)
+
+@scenario("my-canary", summary="must fail", expected="finding", params={"dead": DEAD})
+def canary(ctx):
+    parallel(yield_now, yield_now)
+    assert ctx.params["dead"], "as planted"
+"""
+    (folder / "mine.py").write_text(source.replace("DEAD", "0"))
+    alive = cli("run", "--schedules", "20", "--json", scenarios=folder)
+    (folder / "mine.py").write_text(source.replace("DEAD", "1"))
+    dead = cli("run", "--schedules", "20", "--json", scenarios=folder)
+
+    canary = next(s for s in alive.json["scenarios"] if s["name"] == "my-canary")
+    assert canary["verdict"] == "fail"
+    assert (dead.json["verdict"], dead.code) == ("inconclusive", 3)
+    # The shipped scenarios run too; they pass.
+    assert (alive.json["verdict"], alive.code) == ("pass", 0)
+
+
+def test_the_seed_is_printed_first_and_last(cli: Cli) -> None:
+    ran = cli("run", "toy-clean", "--seed", "0x2a", "--schedules", "10")
+    lines = ran.out.splitlines()
+
+    assert lines[0] == "seed 42"
+    assert lines[-1].startswith("seed 42")
+    beside_json = cli("run", "toy-clean", "--seed", "42", "--schedules", "10", "--json").err
+    assert beside_json.splitlines()[0] == "seed 42"
+    assert beside_json.splitlines()[-1].startswith("seed 42")
+
+
+def test_seed_auto_draws_one_and_says_which(cli: Cli) -> None:
+    drawn = {cli("run", "toy-clean", "--seed", "auto", "--schedules", "1", "--json").json["seed"]}
+    drawn.add(cli("run", "toy-clean", "--seed", "auto", "--schedules", "1", "--json").json["seed"])
+
+    assert len(drawn) == 2
+
+
+def test_a_report_is_no_wider_than_100_columns_and_ends_with_the_command(cli: Cli) -> None:
+    ran = cli("run", "toy-abba", NO_COLOR="1")
+    token = found_by(cli, "toy-abba")
+
+    assert max(map(len, ran.out.splitlines())) <= 100
+    assert "\x1b" not in ran.out + ran.err
+    assert "left" in ran.out
+    assert token in ran.out.replace("\\\n", "")
+
+
+def test_keep_going_finds_what_comes_after_the_first_failure(cli: Cli) -> None:
+    ran = cli("run", "toy-abba", "--schedules", "200", "--keep-going", "--json")
+    first = cli("run", "toy-abba", "--schedules", "200", "--json")
+
+    assert ran.json["scenarios"][0]["schedules"] == 200
+    assert first.json["scenarios"][0]["schedules"] < 200
+    assert ran.json["scenarios"][0]["failures"][0] == first.json["scenarios"][0]["failures"][0]
+
+
+def test_seconds_bound_a_run_that_has_no_other_bound(cli: Cli) -> None:
+    ran = cli("run", "toy-clean", "--seconds", "0.5", "--json")
+
+    assert ran.code == 0
+    assert ran.json["scenarios"][0]["schedules"] > 0
+    assert ran.json["scenarios"][0]["seconds"] < 5
+
+
+def test_findings_and_edges_are_logged_with_bound_fields(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("run", "toy-order", "toy-abba", "--json", "--log-file", "log.jsonl")
+    records = [json.loads(line)["record"] for line in lines_of(tmp_path / "log.jsonl")]
+    findings = [r["extra"] for r in records if r["extra"].get("event") == "finding"]
+    edges = [r["extra"] for r in records if r["extra"].get("event") == "lock-edge"]
+
+    tokens = [s["failures"][0]["token"] for s in ran.json["scenarios"]]
+    assert [finding["token"] for finding in findings] == tokens
+    assert {(e["outer"], e["inner"]) for e in edges} == {("First", "Second"), ("Second", "First")}
+    assert all("plain.py" in edge["inner_site"] for edge in edges)
+    # What is for programs is not repeated to people.
+    assert "event" not in ran.err
+    assert "Second > First" not in ran.err
+
+
+@pytest.mark.parametrize("name", ["locks.jsonl", "locks.jsonl.gz"])
+def test_a_lock_log_holds_every_schedule_and_audits(cli: Cli, tmp_path: Path, name: str) -> None:
+    ran = cli("run", "toy-clean", "toy-order", "--schedules", "300", "--lock-log", name, "--json")
+    path = tmp_path / name
+    data = gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes()
+    runs = [json.loads(line)["run"] for line in data.splitlines() if b'"zlock"' in line]
+    clean, order = (scenario["schedules"] for scenario in ran.json["scenarios"])
+
+    assert runs[:3] == ["toy-clean#1", "toy-clean#2", "toy-clean#3"]
+    assert clean == 300
+    assert len(runs) >= clean + order  # the block in which the finding closed is logged whole
+    audited = cli("audit", name, "--json")
+    assert audited.code == 1
+    assert {tuple(f["classes"]) for f in audited.json["findings"]} == {("First", "Second")}
+    text = cli("audit", name)
+    assert text.code == 1
+    assert "First" in text.out
+
+
+# -- replay --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scenario", ["toy-abba", "toy-late", "toy-order", "toy-drawn"])
+def test_a_token_replays_to_the_same_failure(cli: Cli, scenario: str) -> None:
+    token = found_by(cli, scenario, "--seed", "3")
+    first = cli("replay", token, "--json", PYTHONHASHSEED="1")
+    second = cli("replay", token, "--json", PYTHONHASHSEED="2")
+
+    assert first.code == 1
+    assert first.json["reproduced"] is True
+    assert set(first.json) == {"reproduced", "kind", "message", "digest", "steps", "preemptions"}
+    assert first.json == second.json
+
+
+def test_a_schedule_is_named_by_seed_and_number(cli: Cli) -> None:
+    found = cli("run", "toy-late", "--seed", "3", "--json").json["scenarios"][0]["failures"][0]
+    by_token = cli("replay", found["token"], "--json").json
+    by_number = cli(
+        "replay", "toy-late", "--seed", "3", "--schedule", str(found["schedule"]), "--json"
+    )
+    before = cli("replay", "toy-late", "--seed", "3", "--schedule", "1", "--json")
+
+    assert by_number.code == 1
+    assert by_number.json == by_token
+    assert before.code == 0
+    assert before.json["reproduced"] is False
+
+
+def test_a_trace_has_one_line_for_each_step(cli: Cli, tmp_path: Path) -> None:
+    token = found_by(cli, "toy-abba")
+    ran = cli("replay", token, "--trace", "steps.jsonl", "--json")
+    steps = [json.loads(line) for line in lines_of(tmp_path / "steps.jsonl")]
+
+    assert [step["step"] for step in steps] == list(range(1, ran.json["steps"] + 1))
+    assert steps[0]["kind"] == "parallel"
+
+
+def test_a_token_of_a_changed_program_says_so(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "scenarios"
+    folder.mkdir()
+    source = """
+from harness import Mutex, parallel, yield_now
+from stress.catalogue import scenario
+
+@scenario("changes", summary="two locks")
+def changes(ctx):
+    a, b = Mutex("a"), Mutex("b")
+    def one():
+        yield_now()
+        with a, b: pass
+    def two():
+        yield_now()
+        with SECOND: pass
+    parallel(one, two)
+"""
+    (folder / "mine.py").write_text(source.replace("SECOND", "b, a"))
+    ran = cli("run", "changes", "--json", scenarios=folder)
+    token = ran.json["scenarios"][0]["failures"][0]["token"]
+    assert cli("replay", token, scenarios=folder).code == 1
+
+    (folder / "mine.py").write_text(source.replace("SECOND", "a, b"))
+    changed = cli("replay", token, "--json", scenarios=folder)
+    assert changed.code == 3
+    assert changed.json["reproduced"] is False
+    assert "explore it again" in changed.error
+
+    (folder / "mine.py").write_text(source.replace("SECOND", "b, a").replace("changes", "other"))
+    gone = cli("replay", token, "--json", scenarios=folder)
+    assert gone.code == 2
+    assert "unknown scenario 'changes'" in gone.error

@@ -1,0 +1,153 @@
+"""How many processes there are decides how long a run takes, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stress_cli import Cli, environment
+
+from stress.pool import Crash, Task, WorkerError, call_fresh, run_tasks
+
+TOYS = ["toy-abba", "toy-clean", "toy-late", "toy-order", "toy-drawn"]
+
+
+def timeless(document: Any) -> Any:
+    for scenario in document["scenarios"]:
+        del scenario["seconds"]
+    return document
+
+
+@pytest.mark.parametrize(
+    ("seed", "options"), [(0, ()), (7, ("--keep-going",)), (7, ("--strategy", "random"))]
+)
+def test_jobs_change_no_finding_no_count_and_no_token(
+    cli: Cli, options: tuple[str, ...], seed: int
+) -> None:
+    """toy-late and toy-order fail in the third block; toy-order only with edges of two blocks."""
+    one, three = (
+        timeless(cli("run", *TOYS, "--seed", seed, "--jobs", jobs, *options, "--json").json)
+        for jobs in (1, 3)
+    )
+
+    assert one == three
+    first = {s["name"]: [f["schedule"] for f in s["failures"]] for s in one["scenarios"]}
+    assert first["toy-late"] == [150]
+    assert first["toy-order"] == [170]
+
+
+def test_lock_logs_are_the_same_for_any_number_of_jobs(cli: Cli, tmp_path: Path) -> None:
+    for jobs in (1, 2):
+        cli("run", "toy-clean", "toy-order", "--lock-log", f"{jobs}.jsonl", "--jobs", jobs)
+
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+
+
+def test_ctrl_c_ends_with_what_was_found_so_far(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stress", "run", "toy-abba", "toy-clean", "--seconds", "60"]
+    running = subprocess.Popen(
+        [*command, "--json"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stderr is not None
+    # The first scenario is done as soon as it is announced.
+    for line in running.stderr:
+        if line.startswith("toy-abba"):
+            break
+    time.sleep(0.5)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    out, err = running.communicate(timeout=30)
+
+    assert running.returncode == 130
+    assert '"kind": "deadlock"' in out
+    assert '"verdict": "inconclusive"' in out
+    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err
+
+
+# -- the worker processes ------------------------------------------------------------------------
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def die(code: int) -> None:
+    os._exit(code)
+
+
+def process_of(_number: int) -> int:
+    return os.getpid()
+
+
+def break_down() -> None:
+    raise ZeroDivisionError("planted")
+
+
+def tasks(*made: Task) -> Any:
+    waiting = list(reversed(made))
+    return lambda: waiting.pop() if waiting else None
+
+
+def test_every_task_is_answered() -> None:
+    made = [Task(number, double, (number,)) for number in range(20)]
+
+    assert dict(run_tasks(tasks(*made), 3)) == {number: 2 * number for number in range(20)}
+
+
+def test_a_fresh_process_for_each_task_where_asked() -> None:
+    made = [Task(number, process_of, (number,)) for number in range(4)]
+    shared = {pid for _, pid in run_tasks(tasks(*made), 1)}
+    fresh = {pid for _, pid in run_tasks(tasks(*made), 1, fresh=True)}
+
+    assert len(shared) == 1
+    assert len(fresh) == 4
+
+
+def test_a_process_that_dies_takes_only_its_own_task_along() -> None:
+    made = [Task("dead", die, (3,)), *(Task(number, double, (number,)) for number in range(6))]
+    answers = dict(run_tasks(tasks(*made), 2))
+
+    assert answers.pop("dead") == Crash(3)
+    assert answers == {number: 2 * number for number in range(6)}
+
+
+def test_what_a_task_raises_arrives_with_its_traceback() -> None:
+    with pytest.raises(WorkerError, match=r"ZeroDivisionError.*planted") as caught:
+        call_fresh(break_down)
+
+    assert "break_down" in caught.value.trace
+
+
+def test_a_crash_in_the_middle_makes_a_scenario_inconclusive(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "dying.py").write_text(
+        "import os\n"
+        "from harness import parallel, yield_now\n"
+        "from harness.sync import current_schedule\n"
+        "from stress.catalogue import scenario\n"
+        "@scenario('dying', summary='ends its process in schedule 100')\n"
+        "def dying(ctx):\n"
+        "    parallel(yield_now, yield_now)\n"
+        "    if current_schedule() == 100:\n"
+        "        os._exit(9)\n"
+    )
+    one, two = (
+        timeless(cli("run", "dying", "--jobs", jobs, "--json", scenarios=tmp_path).json)
+        for jobs in (1, 2)
+    )
+
+    assert one == two
+    assert one["verdict"] == "inconclusive"
+    assert one["scenarios"][0]["schedules"] == 64
+    assert "ended with exit code 9" in one["scenarios"][0]["reason"]
