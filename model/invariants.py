@@ -2,8 +2,8 @@
 
 Scopes:
 
-* *step*: after every step, for the pages that changed in it. A page that is legally half-way (under
-  the PMM lock) stays on the list until it is judged.
+* *step*: after every step, for the pages that changed in it. A page that is legally half-way
+  (within the PMM) stays on the list until it is judged.
 * *lock*: whenever the lock is released, before anybody else can have it.
 * *action*: at the named place in the code (``Oracle``).
 * *quiescent*: when no thread is inside of an operation (``check_quiescent``).
@@ -78,17 +78,14 @@ class Invariants(Oracle):
             check_page(page)
 
     def half_way(self, page: VmPage) -> bool:
-        """Whether ``page`` is inside of a transition that the PMM lock protects.
+        """Whether ``page`` is legally inside of a transition.
 
-        These are leaving FREE and becoming FREE (I14), and a BeginLoan that has marked pages which
-        it has not freed yet (I16).
+        These are leaving FREE and becoming FREE (I14, under the PMM lock), and marked by a
+        BeginLoan that has not freed it yet (I16).
         """
-        pmm = self.world.pmm
-        if pmm.lock.owner is None:
-            return False
-        if page.state.peek() is PageState.FREE:
-            return page.word.peek() is not None
-        return pmm.begin_loan_runs
+        if page.state.peek() is not PageState.FREE:
+            return page.marked and not page.slots
+        return page.word.peek() is not None and self.world.pmm.lock.owner is not None
 
     # -- locks ----------------------------------------------------------------------------------
 
@@ -173,7 +170,7 @@ class Invariants(Oracle):
             mine = isinstance(word, StackOwner) and word.interval is interval
             _require("I15", not mine, interval, "ends and still owns", page)
             adrift = page.loaned and page.state.peek() is not PageState.FREE and word is None
-            adrift = adrift and not self.world.pmm.begin_loan_runs
+            adrift = adrift and not page.marked
             _require("I15", not adrift, interval, "ends and left", page, "to nobody")
 
     def at_wait_ok(self, request: PageRequest) -> None:

@@ -144,6 +144,7 @@ class VmPage:
         contents: Real bytes standing for the page's content.
         lender: For the invariants only: the provider whose range holds this page.
         slots: For the invariants only: VMO slots that hold the page, ``(cow, offset)``.
+        marked: For the invariants only: BeginLoan has marked the page and not freed it yet.
         alloc_cancelled: For the invariants only: the page was cancelled when it left FREE.
 
     Kernel: ``vm_page_t``. Omits: the other union members, split bits, dirty states but clean.
@@ -163,6 +164,7 @@ class VmPage:
         "lender",
         "loan_cancelled",
         "loaned",
+        "marked",
         "page_offset",
         "page_queue",
         "paddr",
@@ -191,6 +193,7 @@ class VmPage:
         self.contents = bytearray(FREE_PATTERN)
         self.lender: PhysicalPageProvider | None = None
         self.slots: list[tuple[VmCowPages, int]] = []
+        self.marked = False
         self.alloc_cancelled = False
         self.counted = (False, False)
         self.touched = False
@@ -220,6 +223,8 @@ class VmPage:
     def set_state(self, state: PageState) -> None:
         """Store the state; a schedule point. Kernel: ``vm_page::set_state``."""
         self.state.store(state)
+        if state is PageState.FREE:
+            self.marked = False
         self.touch()
 
     # -- loan bits ------------------------------------------------------------------------------
@@ -227,6 +232,7 @@ class VmPage:
     def set_is_loaned(self) -> None:
         """Kernel: ``vm_page::set_is_loaned``."""
         self.loaned = True
+        self.marked = self.state.peek() is not PageState.FREE
         self.touch()
 
     def clear_is_loaned(self) -> None:

@@ -61,7 +61,6 @@ class PmmNode:
         self.free_loaned_count = 0
         self.loaned_count = 0
         self.loan_cancelled_count = 0
-        self.begin_loan_runs = False
 
     def paddr_to_vm_page(self, paddr: int) -> VmPage:
         """The page at ``paddr``. Kernel: ``paddr_to_vm_page``."""
@@ -244,7 +243,6 @@ class PmmNode:
         Kernel: ``PmmNode::BeginLoan``.
         """
         with self.lock:
-            self.begin_loan_runs = True
             for page in pages:
                 self._world.oracle.at_begin_loan(page)
                 fit = not page.loaned and not page.loan_cancelled
@@ -253,7 +251,6 @@ class PmmNode:
                 page.set_is_loaned()
             self.loaned_count += len(pages)
             self._free_list_locked(pages)
-            self.begin_loan_runs = False
 
     def cancel_loan(self, paddr: int, count: int) -> None:
         """Nobody may borrow these pages any more; does not wait for those who have.
