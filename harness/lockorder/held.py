@@ -23,7 +23,7 @@ class Chain:
         self.key = key
         self.lock_class = lock_class
         self.muted = muted
-        self.attempt = False
+        self.attempt = False  # reached by a try-acquire that left edges out
         self.next: dict[Any, Chain] = {}
         self.pairs: tuple[Pair, ...] | None = None  # None: never judged
         self.count = 0  # acquisitions not yet added to the pairs

@@ -292,7 +292,7 @@ class LockRules:
                 findings += self._same_class(held, entry, wanted, muted=node.muted)
             fatal = fatal or next((f for f in findings if f.fatal), None)
         if node.pairs is None:
-            node.attempt = attempt
+            node.attempt = attempt and bool(held.entries)
             node.pairs = () if attempt else self._new_edges(held, wanted, muted=node.muted)
         for pair in node.pairs:
             if pair.last != self._schedule:

@@ -140,14 +140,9 @@ class LockLog:
 
     def story(self, run: str, story: Story, **meta: str | int) -> None:
         """Write one recorded schedule; see ``run``."""
-        # The thread that closed a cycle was still running when it was found.
         stuck = {wait.thread for wait in story.cycle}
-        final = [
-            msgspec.structs.replace(state, state="blocked", published=0)
-            if state.state == "running" and state.name in stuck
-            else state
-            for state in story.final
-        ]
+        held = {name for state in story.final for name in state.held}
+        final = [_as_it_stands(state, stuck, held) for state in story.final]
         self.run(run, story.steps, story.objects, final, **meta)
 
     def run(
@@ -192,6 +187,19 @@ class LockLog:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _as_it_stands(state: ThreadState, stuck: set[str], held: set[str]) -> ThreadState:
+    """Say of a thread that could run at the end whether it waits, and for ever."""
+    if state.state != "running":
+        return state
+    if state.name in stuck:
+        # It closed a cycle, and was still running when that was found.
+        return msgspec.structs.replace(state, state="blocked", published=0)
+    if state.kind == "acquire" and state.obj in held:
+        # It can run although the lock is taken: its time has run out.
+        return msgspec.structs.replace(state, limited=True)
+    return state
 
 
 class _Draft(NamedTuple):

@@ -12,6 +12,7 @@ import msgspec
 from harness.engine.core import Core
 from harness.engine.finding import Finding, place_of
 from harness.engine.thread import Group, Thread
+from harness.lockorder.classes import LockClass, LockFlags
 from harness.trace.events import ObjectInfo, Site, Step, ThreadState, Wait
 from harness.trace.site import site_of
 
@@ -141,7 +142,7 @@ class TraceRecorder:
         held = tuple(label(lock) for lock in thread.held)
         if thread.done:
             return ThreadState(thread.name, "ended", held=held, thread=thread.index)
-        running = thread is self._core.cur
+        running = thread is self._core.cur and thread.enabled
         publication = self._published.get(thread.index)
         return ThreadState(
             thread.name,
@@ -152,7 +153,7 @@ class TraceRecorder:
             held,
             thread.index,
             0 if publication is None else publication.published,
-            limited=thread.deadline is not None,
+            limited=_limited(thread),
             order=_order(thread),
         )
 
@@ -167,6 +168,22 @@ class TraceRecorder:
             since = self._since.get((holder.index, state.obj))
             waits.append(Wait(waiter.name, state.obj, state.kind, holder.name, state.site, since))
         return tuple(waits)
+
+
+def _limited(thread: Thread) -> bool:
+    """Whether ``thread`` does not wait for ever at its operation, also where its time has run out.
+
+    The lock rules judge an acquisition when it is announced, but a limited one once it succeeds.
+    """
+    if thread.deadline is not None:
+        return True
+    lock_class: LockClass | None = getattr(thread.obj, "lock_class", None)
+    if thread.kind != "acquire" or lock_class is None:
+        return False
+    if lock_class.flags & LockFlags.TRACKING_DISABLED:
+        return False
+    entries = thread.locks.entries if thread.locks is not None else []
+    return not entries or bool(entries[-1].address != thread.obj.address)
 
 
 def _order(thread: Thread) -> int:

@@ -203,9 +203,10 @@ def drawn(seed: int) -> Callable[[], object]:
             rng = random.Random(seed * 10 + index)
             with contextlib.ExitStack() as stack:
                 for _ in range(rng.randint(1, 5)):
-                    lock = rng.choice([*mutexes, *rw])
-                    if isinstance(lock, RwLock):
-                        stack.enter_context(rng.choice((lock.read, lock.write))())
+                    lock = rng.choice(mutexes)
+                    if rng.random() < 0.3:
+                        shared = rng.choice(rw)
+                        stack.enter_context(rng.choice((shared.read, shared.write))())
                     elif rng.random() < 0.2:
                         if lock.acquire(timeout=rng.choice((0.0, 1.0))):
                             stack.callback(lock.release)
