@@ -74,6 +74,7 @@ class Core:
         "error",
         "finding",
         "fresh",
+        "frozen",
         "handed",
         "invariants",
         "leaks",
@@ -111,7 +112,7 @@ class Core:
         self.limit = 0
         self.stop: str | None = None
         self.schedule = 0
-        self.reached: set[str] = set()
+        self.frozen: Choose = self._choose_frozen
         self.clear()
         self.addresses = itertools.count(1)
 
@@ -126,6 +127,7 @@ class Core:
         self.thread_names = {"main": 1}
         self.invariants: list[tuple[str, Callable[[], object]]] = []
         self.quiescent: list[tuple[str, Callable[[], object]]] = []
+        self.reached: set[str] = set()
         self.leaks: list[tuple[Thread, Any]] = []
         self.steps = self.switches = self.preemptions = 0
         # The last step after which its thread could not go on and another was started or resumed.
@@ -299,7 +301,7 @@ class Core:
         """
         if self.aborting:
             raise ScheduleAborted
-        self.end(self.stop or "bound")
+        self.end(self.stop or "bound", self.error)
 
     def _choose_unwinding(self) -> Thread:
         """Operations of a thread that is being unwound go through without switching."""
@@ -330,7 +332,7 @@ class Core:
             ScheduleAborted: One is broken; the finding is recorded.
         """
         choose = self.choose
-        self.choose = self._choose_frozen
+        self.choose = self.frozen
         try:
             for name, predicate in predicates:
                 try:
@@ -347,7 +349,7 @@ class Core:
     @property
     def examining(self) -> bool:
         """Whether an invariant is being evaluated right now."""
-        return self.choose == self._choose_frozen
+        return self.choose is self.frozen
 
     # -- threads --------------------------------------------------------------------------------
 
@@ -543,11 +545,19 @@ class Core:
             )
 
     def foreign(self) -> NoReturn:
-        """A thread that the engine did not start used a primitive."""
-        raise UsageError(
+        """A thread that the engine did not start used a primitive, in the baton holder's name.
+
+        Raises:
+            UsageError: Here, and to the caller of ``explore``: the schedule ends at its next step.
+        """
+        error = UsageError(
             "a thread that spawn() or parallel() did not start used a harness primitive; "
             "start every thread of the program with spawn()"
         )
+        self.error = error
+        self.stop = "error"
+        self.limit = 0
+        raise error
 
     # -- names ----------------------------------------------------------------------------------
 

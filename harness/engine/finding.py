@@ -93,7 +93,7 @@ def how_it_blocks(waiter: Thread, holder: Thread) -> str:
         return (
             f"which waits for {holder.name}" if waiter.obj is not holder else "which has not ended"
         )
-    if holder.obj is waiter.obj and not holder.enabled:
+    if holder.obj is waiter.obj and waiter.obj not in holder.held:
         return f"behind {holder.name}, which waits for it too"
     return f"held by {holder.name}"
 

@@ -230,19 +230,23 @@ def _abandoned(pool: Pool, worker: Worker) -> bool:
 
 
 class _GuardedCore(Core):
-    """The engine after a thread was abandoned: who is turned away may touch nothing.
+    """The engine once there are threads about that it does not control: it looks who is calling.
 
-    An abandoned OS thread may come back at any time, in the middle of an operation, and would act
-    as the thread that holds the baton. Costs every operation some calls, from the first hang on.
+    An abandoned OS thread may come back at any time, in the middle of an operation, and one that
+    the program started by itself may use a primitive: both would act as the thread that holds the
+    baton. Costs every operation some calls, from the first such thread on.
     """
 
     __slots__ = ()
 
     @property
     def cur(self) -> Thread:
-        """The thread that holds the baton; abandoned ones get no answer."""
+        """The thread that holds the baton, which must be the caller."""
         _turn_away()
-        return _CUR.__get__(self)  # type: ignore[no-any-return] # a slot descriptor is untyped
+        thread = holder()
+        if thread is not OUTSIDE and thread.ident != _thread.get_ident():
+            self.foreign()
+        return thread
 
     @cur.setter
     def cur(self, thread: Thread) -> None:
@@ -262,6 +266,39 @@ class _GuardedCore(Core):
 
 _CUR: Final[Any] = Core.__dict__["cur"]
 _CHOOSE: Final[Any] = Core.__dict__["choose"]
+
+
+def holder() -> Thread:
+    """The thread that holds the baton, whoever asks."""
+    return _CUR.__get__(CORE)  # type: ignore[no-any-return] # a slot descriptor is untyped
+
+
+@contextlib.contextmanager
+def strangers_noticed() -> Iterator[None]:
+    """Guard the engine from the moment on at which the program starts a thread by itself.
+
+    Such a thread is the program's business as long as it uses no primitive of ours.
+    """
+    names = [n for n in ("_start_new_thread", "_start_joinable_thread") if hasattr(threading, n)]
+    originals = {name: getattr(threading, name) for name in names}
+
+    def noticing(start: Callable[..., Any]) -> Callable[..., Any]:
+        def started(*args: Any, **kwargs: Any) -> Any:
+            if holder() is not OUTSIDE and holder().ident == _thread.get_ident():
+                CORE.__class__ = _GuardedCore
+            return start(*args, **kwargs)
+
+        return started
+
+    for name, start in originals.items():
+        setattr(threading, name, noticing(start))
+    try:
+        yield
+    finally:
+        for name, start in originals.items():
+            setattr(threading, name, start)
+
+
 # OS threads that were given up and have not ended, and how often each has come back.
 _ABANDONED: Final[dict[int, int]] = {}
 _RETURNS_MAX: Final = 100
@@ -365,7 +402,7 @@ class Watchdog:
                 last, still = None, 0
 
     def _report(self) -> None:
-        thread = CORE.cur
+        thread = holder()
         if thread is OUTSIDE:
             return
         stacks = self._stacks()
@@ -383,7 +420,7 @@ class Watchdog:
         """Every thread of the schedule with its stack, the running one first."""
         frames = sys._current_frames()
         lines: list[str] = []
-        running = CORE.cur
+        running = holder()
         ordered = [running, *(t for t in CORE.threads if t is not running and not t.done)]
         for thread in ordered:
             state = "runs" if thread is running else f"waits ({thread.kind})"

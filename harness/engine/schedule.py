@@ -111,6 +111,8 @@ def _finish(core: Core, zero: Thread) -> None:
     Raises:
         ScheduleAborted: Something does not; the finding is recorded.
     """
+    if core.stop is not None:
+        core.over()
     core.examine(core.invariants)
     left = [thread for thread in core.threads[1:] if not thread.done]
     if left:

@@ -178,8 +178,10 @@ def _add_failure(
     finding.error = None
     if any(failure.fingerprint == key for failure in part.failures):
         return
-    again = record(stage, program, setup, schedule, Script(choices).begin, [])
-    part.failures.append(again.failure(finding, key, setup, schedule))
+    once, again = (
+        record(stage, program, setup, schedule, Script(choices).begin, []) for _ in range(2)
+    )
+    part.failures.append(once.failure(finding, key, setup, schedule, again))
 
 
 def _add_order_failures(

@@ -155,10 +155,15 @@ class Recording:
         self.preemptions = core.preemptions
         self.name = getattr(core.threads[0].fn, "__qualname__", "program")
 
-    def failure(self, wanted: Finding, key: str, setup: Setup, schedule: int) -> Failure:
-        """The failure ``wanted``, or what this run says about the program's determinism."""
+    def failure(
+        self, wanted: Finding, key: str, setup: Setup, schedule: int, again: Recording
+    ) -> Failure:
+        """The failure ``wanted``, or what this run and ``again`` say about the determinism."""
         finding = wanted
-        if wanted.kind != "livelock":
+        differing = self._differing(again)
+        if differing is not None:
+            finding = Finding("nondeterminism", differing, wanted.thread)
+        elif wanted.kind != "livelock":
             found = self.finding
             if found is None:
                 finding = _not_again(wanted, "it passed")
@@ -171,6 +176,16 @@ class Recording:
         if finding.kind == "nondeterminism":
             key = key_of(finding)
         return self.made(finding, key, setup, schedule)
+
+    def _differing(self, again: Recording) -> str | None:
+        """The first step in which two runs of the same choices differ, in words."""
+        for number in range(1, max(len(self.steps), len(again.steps)) + 1):
+            one, other = _describe(self.steps, number), _describe(again.steps, number)
+            if one != other:
+                return (
+                    f"on running the same choices again, step {number} differs: {one}, then {other}"
+                )
+        return None
 
     def made(self, finding: Finding, key: str, setup: Setup, schedule: int) -> Failure:
         """Build the failure, its token and its story."""
@@ -353,7 +368,8 @@ def _describe(steps: Sequence[Step], number: int) -> str:
     if number > len(steps):
         return f"the end of the schedule after {len(steps)} steps"
     step = steps[number - 1]
-    return f"{step.name}: {step.kind} {step.obj}"
+    where = "" if step.site is None else f" at {step.site}"
+    return f"{step.name} ({step.kind} {step.obj}{where}; enabled {list(step.enabled)})"
 
 
 def failure_again(wanted: Token, again: Recording, setup: Setup) -> Failure | None:
@@ -362,13 +378,7 @@ def failure_again(wanted: Token, again: Recording, setup: Setup) -> Failure | No
         for order in again.rules.findings:
             if not order.fatal and order_key(order) == wanted.fingerprint:
                 return again.order_failure(order, wanted.fingerprint, setup)
-    finding = again.finding
-    if again.cut == "bound":
-        finding = Finding(
-            "livelock",
-            f"no end after {setup.steps_max} steps under a fair strategy",
-            CORE.threads[0],
-        )
+    finding = finding_of(CORE, setup, fair=True)
     if finding is None:
         return None
     key = order_key(finding.order) if finding.order is not None else key_of(finding)

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Final, Self
 
 from harness.engine.core import CORE, Choose, Core
-from harness.engine.pool import Pool, Watchdog, settled
+from harness.engine.pool import Pool, Watchdog, settled, strangers_noticed
 from harness.engine.schedule import Limits, run
 from harness.engine.thread import OUTSIDE, Thread
 from harness.errors import UsageError
@@ -48,6 +48,7 @@ class Stage:
         self.pool = Pool()
         self._exit.callback(self.pool.close)
         self._watchdog = self._exit.enter_context(Watchdog(self.pool, self._seconds))
+        self._exit.enter_context(strangers_noticed())
         self._exit.enter_context(_interruptible())
         return self
 

@@ -58,6 +58,15 @@ def point(kind: str, obj: object) -> Thread:
     return me
 
 
+def failing(kind: type[BaseException] | None) -> bool:
+    """Whether a ``with`` block is left by a failed assertion.
+
+    That has ended the schedule already: no other thread runs before it is reported, so giving up
+    what the block held is no step.
+    """
+    return kind is not None and issubclass(kind, AssertionError)
+
+
 def outcome(value: object) -> None:
     """Tell the recorder, where there is one, what the operation of this step returned."""
     if CORE.recorder is not None:

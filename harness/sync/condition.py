@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from harness.engine.core import CORE
 from harness.engine.thread import Thread
-from harness.sync.base import Primitive, outcome, point
+from harness.errors import ScheduleAborted
+from harness.sync.base import Primitive, failing, outcome, point
 from harness.sync.mutex import Lock, Mutex
 
 T = TypeVar("T")
@@ -64,11 +65,11 @@ class Condition(Primitive):
         """
         core = CORE
         me = core.cur
+        me.kind = "wait"
+        me.obj = self
         mutex = self.mutex
         if mutex.owner is not me:
             raise RuntimeError("cannot wait on un-acquired lock")
-        me.kind = "wait"
-        me.obj = self
         core.waiting(me, "wait", mutex)
         chosen = core.choose()
         if chosen is not me:
@@ -108,6 +109,8 @@ class Condition(Primitive):
         """
         core = CORE
         me = core.cur
+        me.kind = "notify"
+        me.obj = self
         if self.mutex.owner is not me:
             raise RuntimeError("cannot notify on un-acquired lock")
         point("notify", self)
@@ -301,9 +304,12 @@ class Semaphore(Primitive):
         """Take one."""
         return self.acquire()
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
         """Give one back."""
-        self.release()
+        if failing(kind):
+            self._put(1)
+        else:
+            self.release()
 
     def release(self, n: int = 1) -> None:
         """Give ``n`` back; one step.
@@ -313,13 +319,12 @@ class Semaphore(Primitive):
         """
         if n < 1:
             raise ValueError("n must be one or more")
-        if CORE.aborting:
-            self._value += n
-            return
         point("sem-release", self)
+        self._put(n)
+
+    def _put(self, n: int) -> None:
         self._value += n
-        for waiter in self.wanters:
-            CORE.enable(waiter)
+        CORE.enable_all(self.wanters)
 
     def peek(self) -> int:
         """The count, without a schedule point: for invariants and dumps."""
@@ -393,11 +398,7 @@ class Barrier(Primitive):
         me.obj = self
         if generation.state == "filling":
             core.waiting(me, "barrier")
-            self.wanters.append(me)
-            try:
-                core.block(me, timeout)
-            finally:
-                self.wanters.remove(me)
+            self._stay(me, generation, timeout)
         else:
             chosen = core.choose()
             if chosen is not me:
@@ -408,6 +409,17 @@ class Barrier(Primitive):
             raise BrokenBarrierError
         outcome(index)
         return index
+
+    def _stay(self, me: Thread, generation: _Generation, timeout: float | None) -> None:
+        self.wanters.append(me)
+        try:
+            CORE.block(me, timeout)
+        except ScheduleAborted:
+            # The barrier may outlive the schedule; a thread that is gone has no place in it.
+            generation.arrived -= 1
+            raise
+        finally:
+            self.wanters.remove(me)
 
     def _trip(self, generation: _Generation) -> None:
         try:

@@ -13,7 +13,7 @@ from harness.engine.thread import Thread
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.lockorder.rules import HeldLocks
-from harness.sync.base import Primitive, outcome, point
+from harness.sync.base import Primitive, failing, outcome, point
 
 Check = Callable[[], object]
 
@@ -225,11 +225,7 @@ class Lock(Primitive):
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        """Release.
-
-        A failed assertion on its way out has ended the schedule already: no other thread runs
-        before it is reported, so that release is no step.
-        """
+        """Release; a failed assertion on its way out makes that no step (see ``failing``)."""
         if kind is None:
             self.release()
             return
@@ -238,7 +234,7 @@ class Lock(Primitive):
         if self.owner is not me:
             self._not_mine(me)
             return
-        if not issubclass(kind, AssertionError):
+        if not failing(kind):
             point("release", self)
         self.give_up(me, broken_off=True)
 
@@ -340,9 +336,14 @@ class _Several:
                     other.release()
                 raise
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         for lock in reversed(self._locks):
-            lock.release()
+            lock.__exit__(kind, error, traceback)
 
 
 def acquire_all(*locks: Lock) -> _Several:

@@ -11,7 +11,7 @@ from harness.engine.thread import Thread
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass
 from harness.lockorder.rules import HeldLocks
-from harness.sync.base import Primitive
+from harness.sync.base import Primitive, failing
 
 
 class _Side:
@@ -27,8 +27,8 @@ class _Side:
         self._lock.acquire(writes=self._writes)
         return self._lock
 
-    def __exit__(self, *_exc: object) -> None:
-        self._lock.release(writes=self._writes)
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
+        self._lock.release(writes=self._writes, failing=failing(kind))
 
 
 class RwLock(Primitive):
@@ -108,8 +108,8 @@ class RwLock(Primitive):
         me.held.append(self)
         self._refresh()
 
-    def release(self, *, writes: bool) -> None:
-        """Leave; one step.
+    def release(self, *, writes: bool, failing: bool = False) -> None:
+        """Leave; one step, unless a failed assertion is on its way out (``failing``).
 
         Raises:
             RuntimeError: The calling thread does not hold the lock in that way.
@@ -123,9 +123,10 @@ class RwLock(Primitive):
             raise RuntimeError(f"{me.name} leaves {core.label(self)} without having entered it")
         me.kind = "write-release" if writes else "read-release"
         me.obj = self
-        chosen = core.choose()
-        if chosen is not me:
-            core.preempt(me, chosen)
+        if not failing:
+            chosen = core.choose()
+            if chosen is not me:
+                core.preempt(me, chosen)
         if writes:
             self.writer = None
         else:

@@ -195,7 +195,7 @@ def _as_it_stands(state: ThreadState, stuck: set[str], held: set[str]) -> Thread
         return state
     if state.name in stuck:
         # It closed a cycle, and was still running when that was found.
-        return msgspec.structs.replace(state, state="blocked", published=0)
+        return msgspec.structs.replace(state, state="blocked")
     if state.kind == "acquire" and state.obj in held:
         # It can run although the lock is taken: its time has run out.
         return msgspec.structs.replace(state, limited=True)
@@ -288,10 +288,11 @@ class _Plan:
             self._meet(state.thread, state.name, state.published or last)
             self._add(last, 3, state, "exit", "")
             return
-        # What is no newer than the thread's last step has been done; unless it closed a cycle.
-        published = state.published or 1 + max(self._last.values(), default=0)
+        published = state.published
         if published <= last:
-            return
+            if state.state != "blocked":
+                return  # it has done what it announced last
+            published = 1 + max(self._last.values(), default=0)  # it closed a cycle unannounced
         self._meet(state.thread, state.name, published)
         if state.thread in self._asleep:
             if state.kind not in _TAKES:

@@ -428,7 +428,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "reset": lambda m: (barrier := _aborted(m)) and (barrier.reset(), barrier.broken),
     "parties": lambda m: (m.Barrier(3).parties, m.Barrier(3).n_waiting),
     "barrier with an action": lambda m: (
-        (log := ["x"]) and (m.Barrier(1, lambda: log.append("act")).wait(), log)
+        (log := ["x"]) and (m.Barrier(1, action=lambda: log.append("act")).wait(), log)
     ),
     "join oneself": lambda m: m.current_thread().join(),
     "negative sleep": lambda m: m.sleep(-1),
