@@ -19,8 +19,9 @@ def kill(thread: Thread) -> None:
 
     Kernel: ``Thread::Kill``. Omits: the exit itself; operations return the status.
     """
-    thread.local[_SIGNAL] = Status.INTR_KILLED
     thread.interrupt()
+    # Still within the step of the interrupt: no thread sees one without the other.
+    thread.local[_SIGNAL] = Status.INTR_KILLED
 
 
 def suspend(thread: Thread) -> None:
@@ -30,9 +31,9 @@ def suspend(thread: Thread) -> None:
 
     Kernel: ``Thread::Suspend``. Omits: standing still until resumed: other threads' steps do that.
     """
+    thread.interrupt()
     if thread.local.get(_SIGNAL) is None:
         thread.local[_SIGNAL] = Status.INTR_RETRY
-    thread.interrupt()
 
 
 def resume_after_suspend(thread: Thread) -> bool:

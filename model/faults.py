@@ -28,6 +28,7 @@ class FaultPlan:
                 known = ", ".join(SITES)
                 raise UsageError(f"unknown fault site {site!r}; the sites are {known}")
         self._seen: dict[str, int] = {}
+        self._paused = False
 
     @classmethod
     def parse(cls, text: str) -> FaultPlan:
@@ -52,14 +53,19 @@ class FaultPlan:
         """The same plan, nothing counted yet."""
         return FaultPlan(self._faults)
 
+    def pause(self) -> None:
+        """Count nothing and fail nothing until ``restart``: for the setup of a scenario."""
+        self._paused = True
+
     def restart(self) -> None:
         """Count occurrences from here on: what the setup did does not count."""
+        self._paused = False
         self._seen.clear()
 
     def hit(self, site: str) -> bool:
         """Count one occurrence of ``site``; True where it shall fail."""
         planned = self._faults.get(site)
-        if planned is None:
+        if planned is None or self._paused:
             return False
         seen = self._seen.get(site, 0) + 1
         self._seen[site] = seen
