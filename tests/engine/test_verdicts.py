@@ -1,0 +1,181 @@
+"""A pass is earned: what runs but proves nothing is inconclusive, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from exploring import passes
+
+from harness import Mutex, Shared, UsageError, explore, parallel, replay, sometimes, spawn
+
+
+def _interleaved() -> None:
+    cell = Shared(0)
+    parallel(lambda: cell.set(1), lambda: cell.set(2))
+
+
+def _empty() -> None:
+    pass
+
+
+def _one_thread() -> None:
+    cell = Shared(0)
+    for _ in range(5):
+        cell.get()
+
+
+def _thread_without_operation() -> None:
+    cell = Shared(0)
+    thread = spawn(lambda: None, name="idler")
+    parallel(cell.get, cell.get)
+    thread.join()
+
+
+def _one_after_the_other() -> None:
+    cell = Shared(0)
+    for _ in range(3):
+        spawn(cell.get).join()
+
+
+def _without_end() -> None:
+    cell = Shared(0)
+
+    def turn() -> None:
+        while True:
+            cell.get()
+
+    parallel(turn, turn)
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "reason"),
+    [
+        (_interleaved, {"seconds": 1e-9}, "no schedule was run"),
+        (_empty, {}, "nothing was interleaved"),
+        (_one_thread, {}, "nothing was interleaved"),
+        # A join can run once its thread has ended, so there is never a second thread that can.
+        (_one_after_the_other, {"strategy": "dfs"}, "nothing was interleaved"),
+        (_thread_without_operation, {}, "idler never performed an operation"),
+        (_without_end, {"strategy": "pct", "steps_max": 20}, "every schedule hit the step bound"),
+        (_without_end, {"strategy": "dfs", "steps_max": 20}, "every schedule hit the step bound"),
+    ],
+    ids=["no time", "empty", "one thread", "in turn", "idle thread", "bound pct", "bound dfs"],
+)
+def test_what_proves_nothing_is_inconclusive(
+    program: Callable[[], None], options: dict[str, object], reason: str
+) -> None:
+    options = {"strategy": "random", **options}
+    report = explore(program, schedules=10, **options)  # type: ignore[arg-type] # by name
+
+    assert "inconclusive" == report.verdict
+    assert reason in report.reason
+    assert report.failure is None
+    assert not report.failures
+
+
+def test_a_pass_says_on_how_many_schedules_it_rests() -> None:
+    assert "no failure in 7 schedules" == passes(_interleaved, "random", schedules=7).reason
+    assert "no failure in every schedule" == passes(_interleaved).reason
+    assert "at most 1 preemptions" in passes(_interleaved, preemptions=1).reason
+
+
+def test_one_schedule_that_ends_is_enough_against_the_bound() -> None:
+    def program() -> None:
+        flag, cell = Shared(False), Shared(0)
+
+        def wait() -> None:
+            while not flag.get():
+                cell.get()
+
+        parallel(wait, lambda: flag.set(True))
+
+    report = explore(program, "pct", schedules=40, depth=1, steps_max=30)
+
+    assert "pass" == report.verdict
+    assert report.steps > 10 * 30
+
+
+def test_a_search_that_was_cut_is_not_exhausted() -> None:
+    def program() -> None:
+        flag, cell = Shared(False), Shared(0)
+
+        def wait() -> None:
+            while not flag.get():
+                cell.get()
+
+        parallel(wait, lambda: flag.set(True))
+
+    report = explore(program, "dfs", schedules=None, steps_max=8)
+
+    assert not report.exhausted
+    assert "every schedule" not in report.reason or "bound" in report.reason
+
+
+def test_numbers_add_up() -> None:
+    report = explore(_interleaved, "dfs", schedules=None)
+
+    assert (2, 6, True, 0) == (report.schedules, report.steps, report.exhausted, report.blocked)
+    assert report.seconds > 0
+    assert {} == report.failing
+    assert [] == report.failures
+
+
+def test_failures_are_counted_by_kind_and_kept_by_place() -> None:
+    def program() -> None:
+        lock, cell = Mutex("m"), Shared(0)
+
+        def work() -> None:
+            with lock:
+                seen = cell.get()
+            with lock:
+                cell.set(seen + 1)
+
+        parallel(work, work)
+        assert cell.peek() == 2
+
+    report = explore(program, "dfs", schedules=None, stop_at_first=False)
+
+    assert report.failing["assertion"] > 1
+    assert 1 == len(report.failures)
+    assert report.failure is report.failures[0]
+    assert "assertion in schedule " in report.reason
+    assert 0 < report.failing["assertion"] < report.schedules
+
+
+def test_names_reached_are_told() -> None:
+    def program() -> None:
+        cell = Shared(0)
+
+        def reader() -> None:
+            sometimes("early" if cell.get() == 0 else "late")
+
+        parallel(reader, lambda: cell.set(1))
+
+    assert ("early", "late") == passes(program).reached
+
+
+@pytest.mark.parametrize("option", ["races", "patch"])
+def test_what_this_version_cannot_do_is_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=f"{option}=True is not available"):
+        explore(_interleaved, **{option: True})  # type: ignore[arg-type] # by name
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(UsageError, match="mode must be 'controlled' or 'free'"):
+        explore(_interleaved, mode="wild")
+
+
+def test_a_replay_that_passes_gives_none() -> None:
+    broken = [True]
+
+    def program() -> None:
+        cell = Shared(0)
+        parallel(lambda: cell.set(1), cell.get)
+        assert not broken[0], "always"
+
+    report = explore(program, "random", schedules=1)
+    assert report.failure is not None
+    broken[0] = False
+
+    assert replay(program, report.failure.token) is None
