@@ -252,9 +252,11 @@ class _Plan:
         published = step.published or step.step
         self._last[step.thread] = step.step
         self._meet(step.thread, step.name, published)
+        kind = step.kind
         if step.thread in self._asleep:
             self._add(published, 0, step, "wake", self._asleep.pop(step.thread))
-        kind = step.kind
+            if kind == "queue-block" and not step.releases:
+                return  # the step that wakes, of a wait that takes no lock back
         if kind in _TAKES:
             op, mode = _TAKES[kind]
             extra: dict[str, Any] = {"o": step.order} if step.order else {}
@@ -339,7 +341,12 @@ class _Plan:
         self.drafts.append(_Draft(when, "start", thread, "", "", None, {}))
 
     def _sleep(self, step: Step) -> None:
-        """Log a step after which the thread sleeps; a lock it gives up for that goes first."""
+        """Log a step after which the thread sleeps; a lock it gives up for that goes first.
+
+        A wait that has its result at once was interrupted before it began.
+        """
+        if step.outcome and step.kind == "queue-block":
+            return
         if step.releases:
             self._add(step.step, 1, step, "rel", step.releases, "x")
         self._add(step.step, 1, step, "wait", step.obj, extra={"what": step.kind})

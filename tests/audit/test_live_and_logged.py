@@ -118,6 +118,29 @@ def waits_of_every_kind() -> None:
 
 
 @program
+def queues_and_interrupts() -> None:
+    lock, spin, queue = Mutex("lock", A), SpinLock("spin", B), WaitQueue("queue")
+
+    def waiter() -> None:
+        for _ in range(2):
+            queue.block(timeout=1.0, interruptible=True)
+            with spin:
+                queue.block(timeout=1.0, interruptible=True, releasing=spin)
+        with lock, spin:
+            pass
+
+    def waker() -> None:
+        thread.interrupt()
+        with spin:
+            queue.wake()
+            queue.wake_all()
+
+    thread = spawn(waiter)
+    spawn(waker).join()
+    thread.join()
+
+
+@program
 def readers_and_writers() -> None:
     a, b = RwLock("a", A), RwLock("b", B)
 
