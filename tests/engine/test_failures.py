@@ -325,7 +325,7 @@ def test_an_exception_in_any_thread_comes_with_its_traceback_and_without_our_fra
 
         def fetch() -> None:
             with lock:
-                {}["missing"]
+                dict[str, int]()["missing"]
 
         def outer() -> None:
             fetch()

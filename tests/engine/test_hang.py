@@ -113,7 +113,7 @@ def test_the_next_exploration_works_while_the_thread_still_hangs(trap: Trap, way
 
 
 def test_a_thread_that_comes_back_late_changes_nothing() -> None:
-    """It is let go while another schedule runs; it must not act as the thread that holds the baton."""
+    """It is let go while another schedule runs, and must not act as the baton's holder."""
     trap = Trap()
     log: list[str] = []
     _hanging(trap.in_a_lock, log)

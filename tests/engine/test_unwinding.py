@@ -141,7 +141,7 @@ def test_a_thread_that_swallows_the_abort_is_taken_down_at_its_next_operation() 
             for i in range(5):
                 try:
                     gate.acquire()
-                except BaseException:  # noqa: BLE001 - that is the misbehaviour
+                except BaseException:
                     swallowed.append(i)
 
         spawn(stubborn)
@@ -160,7 +160,7 @@ def test_a_program_that_swallows_everything_still_fails() -> None:
         lock.acquire()
         try:
             lock.acquire()
-        except BaseException:  # noqa: BLE001, S110 - that is the misbehaviour
+        except BaseException:
             pass
 
     found = failure(program)
@@ -174,7 +174,7 @@ def test_except_exception_does_not_see_the_abort() -> None:
         def worker() -> None:
             try:
                 gate.acquire()
-            except Exception:  # noqa: BLE001 - what careful programs write
+            except Exception:
                 pytest.fail("an abort is no Exception")
 
         spawn(worker)
@@ -320,7 +320,7 @@ explore_token = ""
 
 @pytest.fixture(autouse=True)
 def _token() -> None:
-    global explore_token  # noqa: PLW0603 - the lambda above is made at import
+    global explore_token
     if not explore_token:
         found = explore(_fails_after_two_steps, "random", schedules=1).failure
         assert found is not None
