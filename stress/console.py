@@ -196,6 +196,7 @@ def table(*columns: str, title: str | None = None) -> Table:
             column.lstrip(">!"),
             justify="right" if column.startswith(">") else "left",
             no_wrap=column.startswith((">", "!")),
+            overflow="fold",
         )
     return made
 
@@ -241,7 +242,7 @@ def _why(result: Result) -> str:
 
 def bag_table(bag: Bag) -> Table:
     """``mutants`` and ``defects``: one row for each hunt."""
-    made = table("!id", "!found", ">schedules", ">preemptions", "!by", "what is wrong, and where")
+    made = table("!id", "!found", ">after", ">preemptions", "!by", "what is wrong, and where")
     for catch in bag.catches:
         failure = None if catch.found is None else catch.found.failure
         made.add_row(
@@ -249,20 +250,18 @@ def bag_table(bag: Bag) -> Table:
             _found_text(catch),
             f"{catch.schedules:,}",
             "-" if failure is None else str(failure.preemptions),
-            "-" if failure is None else _by(catch),
+            "-" if failure is None else catch.oracle,
             escape(f"{catch.quarry.title} ({catch.quarry.spec.scenario})"),
         )
     return made
 
 
 def _found_text(catch: Catch) -> Text:
-    word = "found" if catch.found is not None else "no"
+    word = "yes" if catch.found is not None else "no"
     if catch.verdict == "inconclusive":
         word = "inconclusive"
     if catch.quarry.control:
-        word += ", as it must"
-    elif catch.found is None:
-        word = "missed"
+        word += " (control)"
     return Text(word, style=STYLE["pass" if catch.as_expected else "fail"])
 
 

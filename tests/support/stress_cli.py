@@ -41,11 +41,14 @@ class Ran:
 Cli = Callable[..., Ran]
 
 
-def environment(*, scenarios: Path = TOYS, path: Path | None = None, **more: str) -> dict[str, str]:
+def environment(
+    *, scenarios: Path | None = TOYS, path: Path | None = None, **more: str
+) -> dict[str, str]:
+    """Of a command; no ``scenarios`` leaves the shipped ones alone."""
     places = [PACKAGES] if path is None else [PACKAGES, str(path)]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("COV_")}
     return kept | {
-        "LOCKLOOM_SCENARIOS": str(scenarios),
+        "LOCKLOOM_SCENARIOS": "" if scenarios is None else str(scenarios),
         "PYTHONPATH": os.pathsep.join(places),
         "PYTHONIOENCODING": "utf-8",
         **more,
@@ -53,7 +56,7 @@ def environment(*, scenarios: Path = TOYS, path: Path | None = None, **more: str
 
 
 def run_stress(
-    cwd: Path, *args: object, scenarios: Path = TOYS, path: Path | None = None, **more: str
+    cwd: Path, *args: object, scenarios: Path | None = TOYS, path: Path | None = None, **more: str
 ) -> Ran:
     """Run a command line in ``cwd`` and wait for its end."""
     ended = subprocess.run(

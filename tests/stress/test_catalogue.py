@@ -1,0 +1,82 @@
+"""Scenarios, specs, and what tokens carry of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import TokenError, UsageError, explore
+from stress import catalogue
+from stress.catalogue import Context, Scenario, Spec
+
+NAMES = st.text("abcdefghij-0123456789", min_size=1, max_size=8)
+
+
+@given(
+    st.builds(
+        Spec,
+        scenario=NAMES,
+        params=st.dictionaries(NAMES, NAMES, max_size=3).map(lambda d: tuple(d.items())),
+        revision=st.sampled_from(["fixed", "seed"]),
+        defects=st.sampled_from([None, (), ("L1",), ("L1", "L2")]),
+        mutant=st.sampled_from(["", "M01"]),
+        edit=st.sampled_from(["", "0a1b2c3d"]),
+        faults=st.sampled_from(["", "no_memory@2"]),
+        draw=st.integers(0, 2**64 - 1),
+        redraw=st.booleans(),
+    )
+)
+def test_a_spec_survives_the_way_through_a_token(spec: Spec) -> None:
+    assert Spec.from_meta(spec.meta()) == spec
+
+
+def test_a_token_of_another_program_is_no_spec() -> None:
+    with pytest.raises(TokenError, match=r"harness\.replay"):
+        Spec.from_meta({})
+
+
+def drawing(name: str, *, drawn: bool) -> tuple[Scenario, list[int]]:
+    seeds: list[int] = []
+
+    def program(ctx: Context) -> None:
+        seeds.append(ctx.seed)
+
+    return Scenario(name, "draws", program, drawn=drawn), seeds
+
+
+@pytest.mark.parametrize(("redraw", "different"), [(True, 5), (False, 1)])
+def test_every_schedule_draws_its_own_program_unless_a_search_enumerates(
+    monkeypatch: pytest.MonkeyPatch, redraw: bool, different: int
+) -> None:
+    entry, seeds = drawing("drawing", drawn=True)
+    monkeypatch.setitem(catalogue._REGISTRY, "drawing", entry)
+    program = catalogue.program_of(Spec("drawing", draw=9, redraw=redraw))
+    explore(program, strategy="random", schedules=5)
+    first = list(seeds)
+    seeds.clear()
+    explore(program, strategy="random", schedules=5)
+
+    assert seeds == first
+    assert len(set(first)) == different
+
+
+def test_only_a_drawn_scenario_has_a_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry, _ = drawing("undrawn", drawn=False)
+    monkeypatch.setitem(catalogue._REGISTRY, "undrawn", entry)
+
+    with pytest.raises(UsageError, match="drawn=True"):
+        explore(catalogue.program_of(Spec("undrawn")), schedules=1)
+
+
+def test_parameters_take_the_type_of_their_default() -> None:
+    entry = Scenario("p", "takes two", lambda _: None, params={"pages": 2, "word": "x"})
+    context = Context(Spec("p", params=(("pages", "5"), ("word", "7"))), entry)
+
+    assert dict(context.params) == {"pages": 5, "word": "7"}
+
+
+@pytest.mark.parametrize("name", ["", "two words", "semi;colon", "a/b"])
+def test_a_name_that_a_shell_would_not_leave_alone_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="name is letters"):
+        catalogue.scenario(name, summary="badly named")(lambda _: None)
