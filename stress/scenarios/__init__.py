@@ -6,15 +6,35 @@ first ``Context.kernel`` of a process does. So statuses are compared by name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from harness.sync import parallel
 
 if TYPE_CHECKING:
     from model.kernel import Kernel
     from model.status import Status
     from model.vmo import VmObjectPaged
+    from stress.catalogue import Context
 
 # What a system call may answer whose VMO somebody else is closing.
-GONE = "BAD_HANDLE"
+GONE: Final = "BAD_HANDLE"
+
+
+def boot(ctx: Context, pages: int) -> Kernel:
+    """A system of so many physical pages, for the setup: no fault is injected before ``race``."""
+    kernel = ctx.kernel(pages=pages)
+    kernel.faults.pause()
+    return kernel
+
+
+def race(
+    kernel: Kernel, *threads: Callable[[], object], names: Sequence[str] | None = None
+) -> None:
+    """Run ``threads`` against each other, with faults injected; return when all have ended."""
+    kernel.faults.restart()
+    parallel(*threads, names=names)
+    kernel.faults.pause()
 
 
 def expect(status: Status, *allowed: str) -> Status:

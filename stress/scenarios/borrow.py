@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from harness.sync import parallel
 from stress.catalogue import Context, scenario
-from stress.scenarios import expect, expect_content, expect_zero, finish
+from stress.scenarios import boot, expect, expect_content, expect_zero, finish, race
 
 
 @scenario(
@@ -16,7 +15,7 @@ from stress.scenarios import expect, expect_content, expect_zero, finish
 )
 def commit_supply(ctx: Context) -> None:
     """The page may be FREE, on the supplier's stack, or in the borrower when the lender comes."""
-    kernel = ctx.kernel(pages=2)
+    kernel = boot(ctx, 2)
     lender = kernel.lender(1, absent=1)
     borrower = kernel.borrower(1)
 
@@ -26,7 +25,7 @@ def commit_supply(ctx: Context) -> None:
     def supplier() -> None:
         expect(kernel.supply(borrower, content=b"pager"))
 
-    parallel(committer, supplier)
+    race(kernel, committer, supplier)
     expect_zero(kernel, lender, 0)
     if kernel.pages_of(borrower)[0] is not None:
         expect_content(kernel, borrower, 0, b"pager...........")
@@ -42,7 +41,7 @@ def commit_supply(ctx: Context) -> None:
 )
 def commit_reborrow(ctx: Context) -> None:
     """A page that is being taken back must not be borrowed again on its way."""
-    kernel = ctx.kernel(pages=2)
+    kernel = boot(ctx, 2)
     lender = kernel.lender(1, absent=1)
     first, second = kernel.borrower(1), kernel.borrower(1)
     expect(kernel.supply(first))
@@ -53,7 +52,7 @@ def commit_reborrow(ctx: Context) -> None:
     def supplier() -> None:
         expect(kernel.supply(second))
 
-    parallel(committer, supplier)
+    race(kernel, committer, supplier)
     expect_zero(kernel, lender, 0)
     finish(kernel)
 
@@ -67,7 +66,7 @@ def commit_reborrow(ctx: Context) -> None:
 )
 def commit_evict_page(ctx: Context) -> None:
     """Whoever removes the page frees it; the other waits for that."""
-    kernel = ctx.kernel(pages=2)
+    kernel = boot(ctx, 2)
     lender = kernel.lender(1, absent=1)
     borrower = kernel.borrower(1)
     expect(kernel.supply(borrower))
@@ -78,7 +77,7 @@ def commit_evict_page(ctx: Context) -> None:
     def evictor() -> None:
         kernel.evict_page(borrower)
 
-    parallel(committer, evictor)
+    race(kernel, committer, evictor)
     assert kernel.pages_of(borrower) == [None]
     expect_zero(kernel, lender, 0)
     finish(kernel)
@@ -86,27 +85,31 @@ def commit_evict_page(ctx: Context) -> None:
 
 @scenario(
     "commit-evictor",
-    summary="the lender's commit of two pages against the evictor, which holds both for a while",
+    summary="two commits of a lender's pages against the evictor, which holds both for a while",
     tags=("commit", "evict"),
+    threads=3,
     exercises=("R3", "R6", "R12", "R13", "EvictPageQueues", "PeekPagerBacked"),
     mutants=("M22",),
 )
 def commit_evictor(ctx: Context) -> None:
-    """One interval owns all that the evictor took, while it takes more VMO locks."""
-    kernel = ctx.kernel(pages=3)
+    """One interval owns all that the evictor took, while it takes more VMO locks; two may wait."""
+    kernel = boot(ctx, 3)
     lender = kernel.lender(2, absent=2)
-    first, second = kernel.borrower(1), kernel.borrower(1)
-    expect(kernel.supply(first))
-    expect(kernel.supply(second))
+    borrowers = [kernel.borrower(1), kernel.borrower(1)]
+    for borrower in borrowers:
+        expect(kernel.supply(borrower))
 
-    def committer() -> None:
-        expect(kernel.commit(lender))
+    def left() -> None:
+        expect(kernel.commit(lender, 0, 1))
+
+    def right() -> None:
+        expect(kernel.commit(lender, 1, 1))
 
     def evictor() -> None:
         kernel.evict(2)
 
-    parallel(committer, evictor)
-    assert kernel.pages_of(first) == kernel.pages_of(second) == [None]
+    race(kernel, left, right, evictor)
+    assert [kernel.pages_of(borrower) for borrower in borrowers] == [[None], [None]]
     expect_zero(kernel, lender, 0, 1)
     finish(kernel)
 
@@ -116,10 +119,11 @@ def commit_evictor(ctx: Context) -> None:
     summary="the lender's commit against the last reference of the borrower that has its page",
     tags=("commit", "close"),
     exercises=("R3", "R4", "R5", "fbl_recycle", "VmCowPagesContainer"),
+    mutants=("M44",),
 )
 def commit_last_reference(ctx: Context) -> None:
     """The borrower may be dying with its backlink still in place: only its container is left."""
-    kernel = ctx.kernel(pages=2)
+    kernel = boot(ctx, 2)
     lender = kernel.lender(1, absent=1)
     borrower = kernel.borrower(1)
     expect(kernel.supply(borrower))
@@ -130,7 +134,7 @@ def commit_last_reference(ctx: Context) -> None:
     def closer() -> None:
         kernel.destroy(borrower)
 
-    parallel(committer, closer)
+    race(kernel, committer, closer)
     expect_zero(kernel, lender, 0)
     finish(kernel)
 
@@ -144,7 +148,7 @@ def commit_last_reference(ctx: Context) -> None:
 )
 def commit_interval(ctx: Context) -> None:
     """The owner supplies and evicts one page within, and has another straight from the PMM."""
-    kernel = ctx.kernel(pages=3)
+    kernel = boot(ctx, 3)
     from model.pmm import AllocFlag
     from model.solpi import StackOwnedLoanedPagesInterval
 
@@ -164,6 +168,6 @@ def commit_interval(ctx: Context) -> None:
             if page is not None:
                 kernel.pmm.free_page(page)
 
-    parallel(committer, owner)
+    race(kernel, committer, owner)
     expect_zero(kernel, lender, 0, 1)
     finish(kernel)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from harness.sync import parallel
 from stress.catalogue import Context, scenario
-from stress.scenarios import expect, expect_zero, finish
+from stress.scenarios import boot, expect, expect_zero, finish, race
 
 
 @scenario(
@@ -16,7 +15,7 @@ from stress.scenarios import expect, expect_zero, finish
 )
 def cancel_clear(ctx: Context) -> None:
     """The other one may wait along with the given-up request, or process it, or never meet it."""
-    kernel = ctx.kernel(pages=1)
+    kernel = boot(ctx, 1)
     lender = kernel.lender(1, absent=1)
 
     def quitter() -> None:
@@ -27,7 +26,7 @@ def cancel_clear(ctx: Context) -> None:
     def committer() -> None:
         expect(kernel.commit(lender))
 
-    parallel(quitter, committer)
+    race(kernel, quitter, committer)
     expect_zero(kernel, lender, 0)
     finish(kernel)
 
@@ -40,18 +39,20 @@ def cancel_clear(ctx: Context) -> None:
     defects=("L1",),
 )
 def cancel_retry(ctx: Context) -> None:
-    """The other committer may be at work on the page when it is asked for anew."""
-    kernel = ctx.kernel(pages=2)
+    """The other thread may be at work on the page when it is asked for anew."""
+    kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=2)
+    mine, theirs = kernel.begin_commit(lender, 0, 1), kernel.begin_commit(lender, 1, 1)
 
     def retrier() -> None:
-        kernel.begin_commit(lender, 0, 1).cancel()
+        mine.cancel()
         expect(kernel.commit(lender, 0, 1))
 
-    def committer() -> None:
-        expect(kernel.commit(lender, 1, 1))
+    def other() -> None:
+        expect(theirs.wait())
 
-    parallel(retrier, committer)
+    race(kernel, retrier, other)
+    assert None not in kernel.pages_of(lender)
     expect_zero(kernel, lender, 0, 1)
     finish(kernel)
 
@@ -66,7 +67,7 @@ def cancel_retry(ctx: Context) -> None:
 )
 def cancel_swap(ctx: Context) -> None:
     """Three requests are queued, the first is overlapped; its heir takes its place in the queue."""
-    kernel = ctx.kernel(pages=3)
+    kernel = boot(ctx, 3)
     lender = kernel.lender(3, absent=3)
     first = kernel.begin_commit(lender, 0, 1)
     second = kernel.begin_commit(lender, 1, 1)
@@ -83,7 +84,7 @@ def cancel_swap(ctx: Context) -> None:
     def other() -> None:
         expect(second.wait())
 
-    parallel(quitter, heir, other)
+    race(kernel, quitter, heir, other)
     pages = kernel.pages_of(lender)
     assert pages[0] is not None
     assert pages[1] is not None

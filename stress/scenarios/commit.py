@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from harness.sync import parallel
 from stress.catalogue import Context, scenario
-from stress.scenarios import expect, expect_zero, finish
+from stress.scenarios import boot, expect, expect_zero, finish, race
 
 
 @scenario(
@@ -15,8 +14,11 @@ from stress.scenarios import expect, expect_zero, finish
     mutants=("M14", "M31", "M33"),
 )
 def commit_decommit(ctx: Context) -> None:
-    """Page 0 is present and written to, page 1 is loaned; whoever comes first, page 0 is lost."""
-    kernel = ctx.kernel(pages=3)
+    """Page 0 is present and written to, page 1 is loaned; whoever comes first, page 0 is lost.
+
+    The committer may find a page gone again that it was just told of, and ask a second time: legal.
+    """
+    kernel = boot(ctx, 3)
     lender = kernel.lender(2, absent=1)
     expect(kernel.write(lender, 0, b"old"))
 
@@ -24,9 +26,9 @@ def commit_decommit(ctx: Context) -> None:
         expect(kernel.commit(lender))
 
     def decommitter() -> None:
-        expect(kernel.decommit(lender, 0, 1))
+        expect(kernel.decommit(lender))
 
-    parallel(committer, decommitter)
+    race(kernel, committer, decommitter)
     kernel.quiesce()
     expect(kernel.commit(lender))
     expect_zero(kernel, lender, 0, 1)
@@ -38,11 +40,11 @@ def commit_decommit(ctx: Context) -> None:
     summary="two commits of overlapping ranges",
     tags=("commit", "overlap"),
     exercises=("R9", "GetPage", "PopulateRequest", "ResolveRequests", "WaitOnEvent"),
-    mutants=("M27", "M38"),
+    mutants=("M27", "M38", "M48", "M54", "M57"),
 )
 def commit_overlap(ctx: Context) -> None:
     """One waits along with the other's request, or processes it; both find all pages present."""
-    kernel = ctx.kernel(pages=2)
+    kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=2)
 
     def left() -> None:
@@ -53,7 +55,7 @@ def commit_overlap(ctx: Context) -> None:
         expect(kernel.commit(lender, 1, 1))
         assert kernel.pages_of(lender)[1] is not None
 
-    parallel(left, right)
+    race(kernel, left, right)
     expect_zero(kernel, lender, 0, 1)
     finish(kernel)
 
@@ -64,11 +66,11 @@ def commit_overlap(ctx: Context) -> None:
     tags=("commit", "borrow", "fault"),
     exercises=("R15", "OnPagesFailed", "VmPageSpliceList", "BeginLoan"),
     defects=("L2",),
-    faults="page_list_node@5",
+    faults="no_memory@2",
 )
 def supply_fails(ctx: Context) -> None:
     """What was not supplied is on loan again before anybody is told; the borrower may have it."""
-    kernel = ctx.kernel(pages=4)
+    kernel = boot(ctx, 4)
     lender = kernel.lender(3, absent=3)
     borrower = kernel.borrower(1)
 
@@ -78,7 +80,7 @@ def supply_fails(ctx: Context) -> None:
     def supplier() -> None:
         expect(kernel.supply(borrower), "OK", "NO_MEMORY")
 
-    parallel(committer, supplier)
+    race(kernel, committer, supplier)
     kernel.quiesce()
     expect(kernel.commit(lender))
     expect_zero(kernel, lender, 0, 1, 2)
@@ -90,11 +92,11 @@ def supply_fails(ctx: Context) -> None:
     summary="a commit whose supply runs out of memory midway, beside a commit of its last page",
     tags=("commit", "overlap", "fault"),
     exercises=("R9", "R15", "OnPagesFailed", "CompleteRequest"),
-    faults="page_list_node@4",
+    faults="no_memory@2",
 )
 def supply_fails_overlap(ctx: Context) -> None:
     """A failed supply fails every request that it meets: also one that only waited along."""
-    kernel = ctx.kernel(pages=2)
+    kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=2)
 
     def whole() -> None:
@@ -103,7 +105,7 @@ def supply_fails_overlap(ctx: Context) -> None:
     def last() -> None:
         expect(kernel.commit(lender, 1, 1), "OK", "NO_MEMORY")
 
-    parallel(whole, last)
+    race(kernel, whole, last)
     kernel.quiesce()
     expect(kernel.commit(lender))
     expect_zero(kernel, lender, 0, 1)

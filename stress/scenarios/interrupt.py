@@ -2,66 +2,70 @@
 
 from __future__ import annotations
 
-from harness.sync import Thread, current_thread, parallel, sometimes
+from harness.sync import Thread, current_thread, sometimes
 from stress.catalogue import Context, scenario
-from stress.scenarios import expect, expect_zero, finish
+from stress.scenarios import boot, expect, expect_zero, finish, race
 
 
 @scenario(
     "suspend-waiter",
-    summary="suspend of a committer whose request another committer may be processing",
+    summary="suspend of a thread whose request another one may be processing",
     tags=("interrupt",),
     threads=3,
-    exercises=("R9", "R10", "R14", "Event::Wait", "CancelRequest"),
+    exercises=("R9", "R10", "R14", "Event::Wait", "CancelRequest", "ClearAsyncRequest"),
     defects=("L1",),
 )
 def suspend_waiter(ctx: Context) -> None:
-    """The suspended thread gives its request up and, resumed, asks again."""
-    kernel = ctx.kernel(pages=2)
+    """The suspended thread gives its request up and, resumed, asks for the same page again."""
+    kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=2)
+    mine, theirs = kernel.begin_commit(lender, 0, 1), kernel.begin_commit(lender, 1, 1)
     suspended: list[Thread] = []
 
-    def committer() -> None:
+    def waiter() -> None:
         suspended.append(current_thread())
-        expect(kernel.commit(lender, 0, 1))
+        if expect(mine.wait(), "OK", "INTR_RETRY").name == "INTR_RETRY":
+            sometimes("the wait was ended by the suspend")
+            expect(kernel.commit(lender, 0, 1))
 
     def other() -> None:
-        expect(kernel.commit(lender, 1, 1))
+        expect(theirs.wait())
 
     def suspender() -> None:
         kernel.suspend(suspended[0])
 
-    parallel(committer, other, suspender)
+    race(kernel, waiter, other, suspender)
+    assert None not in kernel.pages_of(lender)
     expect_zero(kernel, lender, 0, 1)
     finish(kernel)
 
 
 @scenario(
     "kill-waiter",
-    summary="kill of a committer that waits along with another's request",
+    summary="kill of a thread whose request is in flight and overlapped by another's",
     tags=("interrupt", "overlap"),
     threads=3,
     exercises=("R9", "R10", "R14", "Event::Wait", "CancelRequest", "SwapAsyncRequest"),
 )
 def kill_waiter(ctx: Context) -> None:
-    """The killed thread leaves; who waited along with its request gets the pages all the same."""
-    kernel = ctx.kernel(pages=2)
+    """The killed thread leaves; who waited along with its request gets the page all the same."""
+    kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=2)
+    mine, along = kernel.begin_commit(lender, 0, 2), kernel.begin_commit(lender, 1, 1)
     killed: list[Thread] = []
 
     def victim() -> None:
         killed.append(current_thread())
-        status = expect(kernel.commit(lender), "OK", "INTR_KILLED")
-        if status.name == "INTR_KILLED":
+        if expect(mine.wait(), "OK", "INTR_KILLED").name == "INTR_KILLED":
             sometimes("the wait was ended by the kill")
 
     def survivor() -> None:
-        expect(kernel.commit(lender, 1, 1))
+        expect(along.wait())
 
     def killer() -> None:
         kernel.kill(killed[0])
 
-    parallel(victim, survivor, killer)
-    assert kernel.pages_of(lender)[1] is not None
-    kernel.quiesce()
+    race(kernel, victim, survivor, killer)
+    assert None not in kernel.pages_of(lender)
+    expect_zero(kernel, lender, 0, 1)
     finish(kernel)

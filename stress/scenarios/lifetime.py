@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
-from harness.sync import parallel
 from stress.catalogue import Context, scenario
-from stress.scenarios import GONE, expect, expect_content, expect_zero, finish
+from stress.scenarios import GONE, boot, expect, expect_content, expect_zero, finish, race
+
+
+@scenario(
+    "supply-pieces",
+    summary="a fault of three pages that two pager threads supply piece by piece",
+    tags=("supply",),
+    threads=3,
+    exercises=("OnPagesSupplied", "ResolveRequests", "CompleteRequest", "PagerProxy"),
+    mutants=("M35",),
+)
+def supply_pieces(ctx: Context) -> None:
+    """Nobody takes a page away: whoever is told that his pages are there finds them all."""
+    kernel = boot(ctx, 3)
+    vmo = kernel.borrower(3)
+    pending = kernel.begin_commit(vmo)
+
+    def faulter() -> None:
+        expect(pending.wait())
+        pages = kernel.pages_of(vmo)
+        assert None not in pages, f"woken with {pages}"
+
+    def first() -> None:
+        expect(kernel.supply(vmo, 0, 1))
+        expect(kernel.supply(vmo, 2, 1))
+
+    def second() -> None:
+        expect(kernel.supply(vmo, 1, 1))
+
+    race(kernel, faulter, first, second)
+    finish(kernel)
 
 
 @scenario(
@@ -13,10 +42,11 @@ from stress.scenarios import GONE, expect, expect_content, expect_zero, finish
     tags=("detach",),
     threads=3,
     exercises=("Detach", "OnPagesSupplied", "DetachSource", "PagerProxy"),
+    mutants=("M37",),
 )
 def detach_request(ctx: Context) -> None:
     """The reader gets the page, or learns that nobody will ever supply it."""
-    kernel = ctx.kernel(pages=2)
+    kernel = boot(ctx, 2)
     vmo = kernel.borrower(1)
 
     def reader() -> None:
@@ -30,7 +60,7 @@ def detach_request(ctx: Context) -> None:
     def detacher() -> None:
         expect(kernel.detach(vmo))
 
-    parallel(reader, pager, detacher)
+    race(kernel, reader, pager, detacher)
     finish(kernel)
 
 
@@ -42,7 +72,7 @@ def detach_request(ctx: Context) -> None:
 )
 def commit_detach(ctx: Context) -> None:
     """Detach drops the clean pages, loaned ones among them, inside an interval of its own."""
-    kernel = ctx.kernel(pages=2)
+    kernel = boot(ctx, 2)
     lender = kernel.lender(1, absent=1)
     borrower = kernel.borrower(1)
     expect(kernel.supply(borrower))
@@ -53,7 +83,7 @@ def commit_detach(ctx: Context) -> None:
     def detacher() -> None:
         expect(kernel.detach(borrower))
 
-    parallel(committer, detacher)
+    race(kernel, committer, detacher)
     assert kernel.pages_of(borrower) == [None]
     expect_zero(kernel, lender, 0)
     finish(kernel)
@@ -64,10 +94,11 @@ def commit_detach(ctx: Context) -> None:
     summary="the last reference of a pager-backed VMO against a fault that waits for its pager",
     tags=("close",),
     exercises=("Close", "Detach", "fbl_recycle", "PagerProxy"),
+    mutants=("M60",),
 )
 def close_request(ctx: Context) -> None:
     """A faulting thread keeps the page source alive, not the VMO: close must answer it."""
-    kernel = ctx.kernel(pages=1)
+    kernel = boot(ctx, 1)
     vmo = kernel.borrower(1)
 
     def faulter() -> None:
@@ -78,7 +109,7 @@ def close_request(ctx: Context) -> None:
     def closer() -> None:
         kernel.destroy(vmo)
 
-    parallel(faulter, closer)
+    race(kernel, faulter, closer)
     finish(kernel)
 
 
@@ -92,7 +123,7 @@ def close_request(ctx: Context) -> None:
 )
 def close_lender(ctx: Context) -> None:
     """Whoever drops the last reference closes; a request that nobody processes may be queued."""
-    kernel = ctx.kernel(pages=3)
+    kernel = boot(ctx, 3)
     lender = kernel.lender(3, absent=2)
 
     def quitter() -> None:
@@ -106,7 +137,7 @@ def close_lender(ctx: Context) -> None:
     def closer() -> None:
         kernel.destroy(lender)
 
-    parallel(quitter, committer, closer)
+    race(kernel, quitter, committer, closer)
     assert not kernel.vmos
     finish(kernel)
 
@@ -117,10 +148,11 @@ def close_lender(ctx: Context) -> None:
     tags=("close", "borrow", "evict"),
     threads=3,
     exercises=("R11", "R16", "DeleteLender", "SupplyPages", "EvictPageQueues"),
+    mutants=("M46",),
 )
 def close_lender_borrowed(ctx: Context) -> None:
     """Pages that are borrowed become the borrower's own, wherever they are at that moment."""
-    kernel = ctx.kernel(pages=3)
+    kernel = boot(ctx, 3)
     lender = kernel.lender(2, absent=1)
     borrower = kernel.borrower(1)
 
@@ -133,7 +165,7 @@ def close_lender_borrowed(ctx: Context) -> None:
     def evictor() -> None:
         kernel.evict_page(borrower)
 
-    parallel(closer, supplier, evictor)
+    race(kernel, closer, supplier, evictor)
     if kernel.pages_of(borrower)[0] is not None:
         expect_content(kernel, borrower, 0, b"pager...........")
     finish(kernel)

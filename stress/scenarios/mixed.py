@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from harness.sync import Thread, current_thread, note, parallel
+from harness.sync import Thread, current_thread, note
 from stress.catalogue import Context, scenario
-from stress.scenarios import GONE, expect, finish
+from stress.scenarios import GONE, boot, expect, finish, race
 
 # Pages of the lender, all of them but the first on loan at the start, and of each borrower.
 LENDER_PAGES: Final = 3
@@ -52,7 +52,7 @@ class _System:
     """A lender, two borrowers, and what the operations do to them."""
 
     def __init__(self, ctx: Context, threads: int) -> None:
-        self.kernel = ctx.kernel(pages=LENDER_PAGES + 2 * BORROWER_PAGES)
+        self.kernel = boot(ctx, LENDER_PAGES + 2 * BORROWER_PAGES)
         self.lender = self.kernel.lender(LENDER_PAGES, absent=LENDER_PAGES - 1)
         self.borrowers = [self.kernel.borrower(BORROWER_PAGES) for _ in range(2)]
         expect(self.kernel.supply(self.borrowers[0], 0, 1))
@@ -125,7 +125,8 @@ def mixed(ctx: Context) -> None:
 
         return work
 
-    parallel(
+    race(
+        system.kernel,
         *(worker(index) for index in range(threads)),
         names=[f"worker{index}" for index in range(1, threads + 1)],
     )

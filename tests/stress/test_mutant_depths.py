@@ -1,0 +1,85 @@
+"""Planted bugs: every one found by what should notice it, with as few preemptions as is said."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from harness.explore import Exploration, Setup, explore
+from stress import hunts, mutants, work
+from stress.catalogue import Spec, program_of
+from stress.hunts import Catch
+from stress.mutants import Mutant
+from stress.pool import call_fresh
+from stress.runner import Options
+
+ALL = mutants.read()
+BUGS = [mutant for mutant in ALL if not mutant.control]
+CONTROLS = [mutant for mutant in ALL if mutant.control]
+# Those that the first slice promises.
+PROMISED = [1, 2, 3, 4, 6, 8, *range(10, 18), 19, 21, 22, 23, 27, 28, 29, 31, 33, 38]
+
+
+def named(mutant: Mutant) -> str:
+    return mutant.id
+
+
+@functools.cache
+def caught() -> dict[str, Catch]:
+    """Every bug hunted once, and every control with a small budget; both processes busy."""
+    bugs = hunts.hunt(hunts.mutant_quarries(BUGS, None), Options(schedules=4_000, jobs=2))
+    controls = hunts.hunt(hunts.mutant_quarries(CONTROLS, None), Options(schedules=300, jobs=2))
+    return {catch.quarry.id: catch for catch in bugs.catches + controls.catches}
+
+
+def enumerated(mutant: Mutant, preemptions: int) -> Exploration:
+    """Every interleaving with that many preemptions, in a process that has the bug planted."""
+    setup = Setup("dfs", preemptions=preemptions, meta=mutant.spec.meta())
+    conclusion, _ = call_fresh(work.explore_whole, mutant.spec, [(setup, 5_000)], None)
+    exploration: Exploration = conclusion.exploration
+    return exploration
+
+
+def test_all_that_were_promised_are_there() -> None:
+    assert {f"M{number:02}" for number in PROMISED} <= {mutant.id for mutant in BUGS}
+    assert {"M07", "M32"} <= {mutant.id for mutant in CONTROLS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", BUGS, ids=named)
+def test_a_bug_is_found_by_what_should_notice_it(mutant: Mutant) -> None:
+    catch = caught()[mutant.id]
+
+    assert catch.found is not None, catch.reason
+    assert catch.oracle in mutant.oracle.split(", "), catch.found.failure.message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", CONTROLS, ids=named)
+def test_a_control_is_not_found(mutant: Mutant) -> None:
+    catch = caught()[mutant.id]
+
+    assert catch.verdict == "pass", catch.found and catch.found.failure.message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", BUGS, ids=named)
+def test_a_bug_needs_as_many_preemptions_as_the_catalogue_says(mutant: Mutant) -> None:
+    found = enumerated(mutant, mutant.depth)
+    assert found.verdict == "fail", found.reason
+
+    if mutant.depth:
+        fewer = enumerated(mutant, mutant.depth - 1)
+        assert (fewer.verdict, fewer.exhausted) == ("pass", True), fewer.failure
+
+
+def test_the_defect_of_a_cancelled_request_in_flight_needs_a_preemption() -> None:
+    """Two where the first thread has to send the request itself; here it is sent already."""
+    program = program_of(Spec("cancel-retry", revision="seed", defects=("L1",)))
+    none = explore(program, "dfs", schedules=5_000, preemptions=0)
+    one = explore(program, "dfs", schedules=5_000, preemptions=1)
+
+    assert (none.verdict, none.exhausted) == ("pass", True)
+    assert one.failure is not None
+    assert "I18" in one.failure.message
