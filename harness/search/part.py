@@ -19,7 +19,7 @@ from harness.search.stage import Stage, prepare
 from harness.strategies import Strategy
 from harness.strategies.replay import Script
 
-# Young garbage is collected every so many schedules; the collector is off inside one, so that no
+# Garbage is collected every so many schedules; the collector is off inside one, so that no
 # finalizer runs at a place that depends on allocation counts.
 _COLLECT_EVERY: Final = 64
 _PROGRESS_EVERY: Final = 32
@@ -151,7 +151,7 @@ def _one(
     if finding is not None:
         _add_failure(stage, program, setup, part, finding, schedule, choices)
     if part.schedules % _COLLECT_EVERY == 0:
-        gc.collect(1)
+        gc.collect()
 
 
 def _note_hang(part: Part, stage: Stage) -> None:

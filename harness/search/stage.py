@@ -99,11 +99,14 @@ _STAGE: Final = threading.Lock()
 
 @contextlib.contextmanager
 def _collector_off() -> Iterator[None]:
+    """Nothing is collected inside a schedule, and between them only what is younger than this."""
     enabled = gc.isenabled()
     gc.disable()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         if enabled:
             gc.enable()
 
