@@ -17,7 +17,7 @@ The life of one step (see docs/architecture.md for the picture):
 4. The chosen thread performs its published operation and runs on to its next one.
 
 ``choose`` is swapped, never tested: while a new thread runs up to its first operation it is
-``_Start.choose`` (hands the baton back to the starter: starting is no step), while a schedule is
+``Start.choose`` (hands the baton back to the starter: starting is no step), while a schedule is
 being unwound it is ``_choose_unwinding`` (operations go through without switching), and inside an
 invariant it is ``_choose_frozen``. So the usual step pays for none of these.
 """
@@ -27,15 +27,13 @@ from __future__ import annotations
 import itertools
 from _thread import get_ident
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
+from harness.engine.choosers import Start, checking, recording
 from harness.engine.finding import Finding, cycle_from, for_ever, how_it_blocks, place, place_of
-from harness.engine.thread import OUTSIDE, OUTSIDE_MESSAGE, Group, Recorder, Thread
+from harness.engine.thread import OUTSIDE, OUTSIDE_MESSAGE, Group, Recorder, Thread, base_of, called
 from harness.errors import ScheduleAborted, UsageError
 from harness.lockorder.rules import LockRules
-
-if TYPE_CHECKING:
-    pass
 
 # An unwinding thread may still use primitives in its ``finally`` blocks; a loop there that swallows
 # the abort is cut off after this many operations.
@@ -318,9 +316,9 @@ class Core:
         """Build ``chooser`` from the strategy, the recorder and the invariants of this schedule."""
         chooser = self.strategy_choose
         if self.recorder is not None:
-            chooser = _recording(self, chooser, self.recorder)
+            chooser = recording(self, chooser, self.recorder)
         if self.invariants:
-            chooser = _checking(self, chooser)
+            chooser = checking(self, chooser)
         if self.choose is self.chooser:
             self.choose = chooser
         self.chooser = chooser
@@ -381,7 +379,7 @@ class Core:
         Without a ``group`` (spawn) the baton comes back to ``parent``; with one (parallel) the
         parent waits for all members, and the last to arrive chooses the next step.
         """
-        start = _Start(self, parent, members, group)
+        start = Start(self, parent, members, group)
         if group is not None:
             self.run.remove(parent)
             parent.enabled = False
@@ -574,83 +572,10 @@ class Core:
             label = "-"
         else:
             base = obj.name or type(obj).__name__
-            taken = 1 + sum(1 for other in self.names if _base(other) == base)
+            taken = 1 + sum(1 for other in self.names if base_of(other) == base)
             label = base if taken == 1 and obj.name else f"{base}#{taken}"
         self.names[obj] = label
         return label
-
-
-def called(fn: Any) -> str:
-    """How a function is called in traces and findings."""
-    return str(getattr(fn, "__name__", type(fn).__name__))
-
-
-def _base(obj: Any) -> str:
-    return str(obj.name or type(obj).__name__) if obj is not None else "-"
-
-
-class _Start:
-    """Brings new threads to their first operation; what ``CORE.choose`` is meanwhile.
-
-    Starting is no step: code before a thread's first operation belongs to the step that starts it
-    (design, section 3), so nothing is chosen until every new thread has published an operation.
-    """
-
-    def __init__(
-        self, core: Core, parent: Thread, members: list[Thread], group: Group | None
-    ) -> None:
-        self.core = core
-        self.parent = parent
-        self.group = group
-        self.pending = list(members)
-        # A thread may itself start others before its first operation is reached only by publishing
-        # an operation first, so starts never nest.
-        self.outer = core.chooser
-
-    def choose(self) -> Thread:
-        core = self.core
-        cur = core.cur
-        # Handing the baton around among new threads chooses nothing, so it preempts nobody.
-        core.handed = core.steps - 1
-        if core.recorder is not None and cur is not self.parent and not cur.done:
-            core.recorder.publish(cur)
-        if self.pending:
-            thread = self.pending.pop(0)
-            thread.started = True
-            return thread
-        core.choose = core.chooser
-        if self.group is None:
-            return self.parent
-        if self.group.left == 0:
-            return core.resume(self.parent)
-        if not core.run:
-            core.idle()
-        core.handed = core.steps
-        return core.choose()
-
-
-def _recording(core: Core, inner: Choose, recorder: Recorder) -> Choose:
-    """Wrap ``inner`` so that ``recorder`` sees publications and steps."""
-
-    def choose() -> Thread:
-        cur = core.cur
-        if not cur.done:
-            recorder.publish(cur)
-        thread = inner()
-        recorder.step(thread, core.steps)
-        return thread
-
-    return choose
-
-
-def _checking(core: Core, inner: Choose) -> Choose:
-    """Wrap ``inner`` so that the step that has just ended is checked first."""
-
-    def choose() -> Thread:
-        core.examine(core.invariants)
-        return inner()
-
-    return choose
 
 
 CORE: Final = Core()

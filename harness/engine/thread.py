@@ -240,3 +240,13 @@ OUTSIDE_MESSAGE: Final = (
     "use it inside the program given to explore(), replay() or check()"
 )
 OUTSIDE: Final[Any] = _Outside()
+
+
+def called(fn: Any) -> str:
+    """How a function is called in traces and findings."""
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def base_of(obj: Any) -> str:
+    """The name of a resource before it is numbered."""
+    return str(obj.name or type(obj).__name__) if obj is not None else "-"

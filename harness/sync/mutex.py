@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, ClassVar
 
-from harness.engine.core import CORE, called
+from harness.engine.core import CORE
 from harness.engine.finding import place
-from harness.engine.thread import Thread
+from harness.engine.thread import Thread, called
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.lockorder.rules import HeldLocks

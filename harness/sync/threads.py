@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from harness.engine.core import CORE, called, current
-from harness.engine.thread import OUTSIDE, Group, Thread
+from harness.engine.core import CORE, current
+from harness.engine.thread import OUTSIDE, Group, Thread, called
 from harness.errors import UsageError
 from harness.sync.base import Primitive, point
 from harness.sync.mutex import Lock
