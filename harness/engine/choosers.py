@@ -1,0 +1,78 @@
+"""What stands in for the strategy, or around it, when a primitive asks who goes on.
+
+``CORE.choose`` is swapped, never tested: these are what it may be, apart from the strategy itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.engine.thread import Group, Recorder, Thread
+
+if TYPE_CHECKING:
+    from harness.engine.core import Choose, Core
+
+
+class Start:
+    """Brings new threads to their first operation; what ``CORE.choose`` is meanwhile.
+
+    Starting is no step: code before a thread's first operation belongs to the step that starts it
+    (design, section 3), so nothing is chosen until every new thread has published an operation.
+    """
+
+    def __init__(
+        self, core: Core, parent: Thread, members: list[Thread], group: Group | None
+    ) -> None:
+        self.core = core
+        self.parent = parent
+        self.group = group
+        self.pending = list(members)
+        # A thread may itself start others before its first operation is reached only by publishing
+        # an operation first, so starts never nest.
+        self.outer = core.chooser
+
+    def choose(self) -> Thread:
+        """Hand the baton to the next new thread; after the last, to whoever goes on."""
+        core = self.core
+        cur = core.cur
+        # Handing the baton around among new threads chooses nothing, so it preempts nobody.
+        core.handed = core.steps - 1
+        if core.recorder is not None and cur is not self.parent and not cur.done:
+            core.recorder.publish(cur)
+        if self.pending:
+            thread = self.pending.pop(0)
+            thread.started = True
+            return thread
+        core.choose = core.chooser
+        if self.group is None:
+            return self.parent
+        if self.group.left == 0:
+            return core.resume(self.parent)
+        if not core.run:
+            core.idle()
+        core.handed = core.steps
+        return core.choose()
+
+
+def recording(core: Core, inner: Choose, recorder: Recorder) -> Choose:
+    """Wrap ``inner`` so that ``recorder`` sees publications and steps."""
+
+    def choose() -> Thread:
+        cur = core.cur
+        if not cur.done:
+            recorder.publish(cur)
+        thread = inner()
+        recorder.step(thread, core.steps)
+        return thread
+
+    return choose
+
+
+def checking(core: Core, inner: Choose) -> Choose:
+    """Wrap ``inner`` so that the step that has just ended is checked first."""
+
+    def choose() -> Thread:
+        core.examine(core.invariants)
+        return inner()
+
+    return choose
