@@ -150,7 +150,6 @@ def commit_interval(ctx: Context) -> None:
     """The owner supplies and evicts one page within, and has another straight from the PMM."""
     kernel = boot(ctx, 3)
     from model.pmm import AllocFlag
-    from model.solpi import StackOwnedLoanedPagesInterval
 
     lender = kernel.lender(2, absent=2)
     borrower = kernel.borrower(1)
@@ -159,7 +158,7 @@ def commit_interval(ctx: Context) -> None:
         expect(kernel.commit(lender))
 
     def owner() -> None:
-        with StackOwnedLoanedPagesInterval(kernel._world):
+        with kernel.interval():
             expect(kernel.supply(borrower))
             flags = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
             status, page = kernel.pmm.alloc_page(flags)
