@@ -17,10 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeAlias
 
 from harness import Mutex, Shared, Thread, spawn
-from harness.engine.choosers import Choose
 from harness.engine.core import Core
 from harness.engine.pool import Baton, settled
 from harness.errors import UsageError
@@ -30,6 +29,8 @@ from harness.strategies import Strategy
 from stress import catalogue, console, documents
 from stress.catalogue import Scenario, Spec, program_of
 from stress.exit_codes import ExitCode
+
+Choose: TypeAlias = Callable[[], Thread]
 
 # Schedules whose hand-offs are recorded for the floor, and repeated by it.
 _SCHEDULES: Final = {"random": 200, "pct": 2_000}

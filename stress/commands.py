@@ -299,10 +299,11 @@ def show_bag(bag: Bag) -> None:
         if catch.found is not None:
             command = work.replay_command(catch.found.failure.token, catch.quarry.catalogue)
             console.show(f"{catch.quarry.id}: {command}")
-    controls = bag.bugs(control=True)
+    left = len(bag.quarries) - len(bag.catches)
     console.show(
-        f"{bag.found()} of {len(bag.bugs())} found, {bag.found(control=True)} of {len(controls)} "
-        f"controls found, in {bag.seconds:.1f} s"
+        f"{bag.found()} of {bag.total()} found, {bag.found(control=True)} of "
+        f"{bag.total(control=True)} controls found, in {bag.seconds:.1f} s"
+        + (f"; interrupted, {left} not hunted" if bag.interrupted else "")
     )
 
 

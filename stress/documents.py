@@ -83,8 +83,8 @@ def of_bag(bag: Bag) -> Document:
     """``mutants --json`` and ``defects --json``; controls are counted, not listed."""
     return {
         "found": bag.found(),
-        "total": len(bag.bugs()),
-        "controls": {"found": bag.found(control=True), "total": len(bag.bugs(control=True))},
+        "total": bag.total(),
+        "controls": {"found": bag.found(control=True), "total": bag.total(control=True)},
         "mutants": [_catch(catch) for catch in bag.bugs()],
     }
 

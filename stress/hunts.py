@@ -100,11 +100,13 @@ class Bag:
 
     Attributes:
         catches: One for each hunt that ended.
+        quarries: All that was to be hunted.
         interrupted: Whether Ctrl-C ended them early.
         seconds: Wall time.
     """
 
     catches: list[Catch]
+    quarries: Sequence[Quarry] = ()
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -112,14 +114,19 @@ class Bag:
         """The hunts for bugs, or the controls."""
         return [catch for catch in self.catches if catch.quarry.control == control]
 
+    def total(self, *, control: bool = False) -> int:
+        """How many of them there were to hunt."""
+        return sum(quarry.control == control for quarry in self.quarries)
+
     def found(self, *, control: bool = False) -> int:
         """How many of them were found."""
         return sum(catch.found is not None for catch in self.bugs(control=control))
 
     @property
     def as_expected(self) -> bool:
-        """Every bug found, no control found."""
-        return all(catch.as_expected for catch in self.catches)
+        """Every bug found, no control found, none left out."""
+        hunted = len(self.catches) == len(self.quarries)
+        return hunted and all(catch.as_expected for catch in self.catches)
 
 
 def mutant_quarries(chosen: Sequence[Mutant], path: Path | None) -> list[Quarry]:
@@ -202,7 +209,7 @@ def hunt(
         spec, setups = _plan(quarry, options)
         return Task(number, work.explore_whole, (spec, setups, quarry.catalogue))
 
-    bag = Bag([])
+    bag = Bag([], quarries)
     try:
         for number, value in run_tasks(take, options.jobs, fresh=True):
             seconds = time.monotonic() - starts[number]

@@ -160,13 +160,13 @@ def _self_checks(report: Report) -> list[Part]:
     """The canary was found, the vacuous scenario was not taken for a pass."""
     parts = []
     for wanted, name, what in (
-        ("finding", "canary", "found"),
-        ("inconclusive", "vacuous scenario", "inconclusive"),
+        ("finding", "canary", "found, as it must be"),
+        ("inconclusive", "vacuous scenario", "recognized, as it must be"),
     ):
         results = [result for result in report.results if result.entry.expected == wanted]
         right = sum(result.as_expected for result in results)
         verdict = "pass" if results and right == len(results) else "inconclusive"
-        detail = f"{right} of {len(results)} {what}, as it must be" if results else "there is none"
+        detail = f"{right} of {len(results)} {what}" if results else "there is none"
         parts.append(Part(name, verdict, detail))
     return parts
 

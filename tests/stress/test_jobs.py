@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from stress_cli import Cli, environment
 
+from stress import documents
+from stress.catalogue import Spec
+from stress.hunts import Bag, Catch, Quarry
 from stress.pool import Crash, Task, WorkerError, call_fresh, run_tasks
 
 TOYS = ["toy-abba", "toy-clean", "toy-late", "toy-order", "toy-drawn"]
@@ -74,6 +77,15 @@ def test_ctrl_c_ends_with_what_was_found_so_far(tmp_path: Path) -> None:
     assert '"verdict": "inconclusive"' in out
     assert "Traceback" not in err
     assert "KeyboardInterrupt" not in err
+
+
+def test_an_interrupted_hunt_says_what_it_left_out() -> None:
+    quarries = [Quarry(name, "a bug", Spec("toy-abba")) for name in ("B1", "B2")]
+    found = Catch(quarries[0], 3, "pass", "", None, 0.1)
+
+    assert not Bag([], quarries, interrupted=True).as_expected
+    assert not Bag([found], quarries).as_expected
+    assert documents.of_bag(Bag([found], quarries, interrupted=True))["total"] == 2
 
 
 # -- the worker processes ------------------------------------------------------------------------
