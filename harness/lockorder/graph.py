@@ -26,11 +26,12 @@ LinkKey: TypeAlias = tuple[str, str, str, str]  # outer, inner, and their modes
 class Pair:
     """What one edge counts, whatever the modes."""
 
-    __slots__ = ("count", "last", "schedules")
+    __slots__ = ("count", "kinds", "last", "schedules")
 
     def __init__(self) -> None:
         """Start with nothing seen."""
         self.count = 0
+        self.kinds = 0  # mask of the combinations of modes that have a link
         self.schedules = 0
         self.last = -1  # the schedule that was counted last
 
@@ -77,6 +78,12 @@ class ClassGraph:
             pair = self.pairs[outer, inner] = Pair()
         return pair
 
+    def take_counts(self, pairs: dict[tuple[str, str], Pair]) -> None:
+        """Count on from what another graph has counted; its links are added one by one."""
+        self.pairs = pairs
+        for pair in pairs.values():
+            pair.kinds = 0
+
     def add(self, link: Link) -> list[Finding]:
         """Add a link that is new, and return what it breaks: irq safety, a cycle.
 
@@ -87,6 +94,7 @@ class ClassGraph:
         known = inner in self._graph.get(outer, ())
         kind = self._kind(witness.outer_mode, witness.inner_mode)
         self.links[link.key] = link
+        self.pair(outer, inner).kinds |= 1 << kind_of(witness.outer_mode, witness.inner_mode)
         successors = self._graph.setdefault(outer, {})
         successors[inner] = successors.get(inner, 0) | 1 << kind
         self._graph.setdefault(inner, {})
@@ -107,7 +115,7 @@ class ClassGraph:
         found = {}
         for names, group in sorted(links.items()):
             group.sort(key=lambda link: link.place)
-            counts = self.pairs.get(names) or Pair()
+            counts = self.pairs[names]
             witnesses = tuple(link.witness for link in group)
             found[names] = Edge(*names, witnesses, counts.count, counts.schedules)
         return found

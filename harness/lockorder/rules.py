@@ -18,6 +18,7 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags, flag_names
+from harness.lockorder.cycles import kind_of
 from harness.lockorder.findings import EXCLUSIVE, SHARED, Edge, Finding, SiteRef, Witness
 from harness.lockorder.graph import ClassGraph, Link, Pair, Place
 from harness.lockorder.held import Chain, Held, HeldLocks
@@ -280,17 +281,14 @@ class LockRules:
         parent = held.chain or self._root
         node = parent.next.get(key) or self._extend(parent, key, lock_class)
         node.lock_class = lock_class
-        listed = not lock_class.bits & _UNLISTED
-        hot = listed
+        listed = hot = not lock_class.bits & _UNLISTED
         fatal: Finding | None = None
         for entry in held.entries:
-            same = entry.lock_class.name == lock_class.name
-            leaf = entry.lock_class.bits & _LEAF
-            hot = hot and not same and not leaf
-            findings = [self._after_leaf(held, entry, wanted)] if leaf else []
-            if same and not attempt:
-                findings += self._same_class(held, entry, wanted, muted=node.muted)
-            fatal = fatal or next((f for f in findings if f.fatal), None)
+            other = entry.lock_class
+            if other.bits & _LEAF or other.name == lock_class.name:
+                hot = False
+                finding = self._pairwise(held, entry, wanted, attempt, muted=node.muted)
+                fatal = fatal or finding
         if node.pairs is None:
             node.attempt = attempt and bool(held.entries)
             node.pairs = () if attempt else self._new_edges(held, wanted, muted=node.muted)
@@ -334,6 +332,17 @@ class LockRules:
             parent = chain or self._root
             chain = parent.next.get(old.key) or self._extend(parent, old.key, entry.lock_class)
         held.chain = chain
+
+    def _pairwise(
+        self, held: HeldLocks, entry: Held, wanted: Held, attempt: bool, *, muted: bool
+    ) -> Finding | None:
+        """Judge a lock against one that is held; return a fatal finding, if there is one."""
+        findings = []
+        if entry.lock_class.bits & _LEAF:
+            findings.append(self._after_leaf(held, entry, wanted))
+        if entry.lock_class.name == wanted.lock_class.name and not attempt:
+            findings += self._same_class(held, entry, wanted, muted=muted)
+        return next((finding for finding in findings if finding.fatal), None)
 
     def _after_leaf(self, held: HeldLocks, entry: Held, wanted: Held) -> Finding:
         """Something was taken while a leaf was held."""
@@ -399,8 +408,8 @@ class LockRules:
             outer = entry.lock_class.name
             if outer == inner:
                 continue
-            pairs[outer] = graph.pair(outer, inner)
-            if (outer, inner, entry.mode, wanted.mode) not in graph.links:
+            pair = pairs[outer] = graph.pair(outer, inner)
+            if not pair.kinds >> kind_of(entry.mode, wanted.mode) & 1:
                 place = (self._schedule, self._rank)
                 witness = self._witness(held, entry, wanted)
                 self._discover(Link(witness, place, muted=muted, preloaded=False))
@@ -512,7 +521,7 @@ class LockRules:
         """Derive the whole state again, by playing the discoveries in their order."""
         now = self._schedule
         self._forget_graph()
-        self._graph.pairs = pairs
+        self._graph.take_counts(pairs)
         events: list[Link | _Direct] = [*links, *direct]
         for event in sorted(events, key=lambda event: event.place):
             if event.place[0] != self._schedule or event.place[1] < 0:

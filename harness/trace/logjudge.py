@@ -118,6 +118,9 @@ class LogJudge:
         self.events = 0
         self.unclassed = 0
         self._classes: dict[str, LockClass] = {}
+        # Runs of one program define the same things again and again.
+        self._made: dict[tuple[str, tuple[str, ...]], tuple[LockClass, str]] = {}
+        self.sites: dict[tuple[str, str, int, str, int], Site] = {}
 
     def read(self, name: str, stream: IO[bytes]) -> None:
         """Judge one log; never fails on what is in it.
@@ -154,11 +157,15 @@ class LogJudge:
         Raises:
             UsageError: The flags are unknown or exclude each other.
         """
-        made = LockClass(name, flags=flags_from_names(flags))
-        known = self._classes.setdefault(name, made)
-        if known.bits == made.bits:
-            return known, ""
-        return known, f"lock class {name} was {known!r} and is now {made!r}; the first one is kept"
+        found = self._made.get((name, flags))
+        if found is None:
+            made = LockClass(name, flags=flags_from_names(flags))
+            known = self._classes.setdefault(name, made)
+            complaint = ""
+            if known.bits != made.bits:
+                complaint = f"{known!r} is now {made!r}; the first one is kept"
+            found = self._made[name, flags] = known, complaint
+        return found
 
     def _unusual(self, log: str, run: _Run | None, record: Record, line: int) -> _Run | None:
         """Take a record that is no event of a known run; return the run that goes on."""
@@ -205,6 +212,8 @@ class _Run:
         """Start with nothing defined."""
         self.judge = judge
         self.rules = judge.rules
+        self.acquired = judge.rules.acquired
+        self.released = judge.rules.released
         self.log = log
         self.index = index
         self.line = 0
@@ -256,7 +265,10 @@ class _Run:
     def define(self, read: Definition) -> None:
         """Give a number its meaning."""
         if read.d == "site":
-            self.sites[read.id] = Site(read.m, read.fn, read.o, read.f, read.l)
+            key = (read.m, read.fn, read.o, read.f, read.l)
+            self.sites[read.id] = self.judge.sites.get(key) or self.judge.sites.setdefault(
+                key, Site(*key)
+            )
         elif read.d == "stk":
             self.stacks[read.id] = read.s[0] if read.s else 0
         elif read.d == "thr":
@@ -319,7 +331,7 @@ class _Run:
             self.judge.unclassed += 1
             return
         order = event.extra.get("o") if event.extra else 0
-        self.rules.acquired(
+        self.acquired(
             thread.held,
             lock_class,
             lock.number,
@@ -336,8 +348,15 @@ class _Run:
         if thread is None or thread.ended:
             thread = self.thread(event)
         thread.asked = event
-        if event.extra is None or not event.extra.get("t"):
-            self.judge_acquisition(event, thread, lock, attempt=False)
+        lock_class = lock.lock_class
+        if event.extra is not None or lock_class is None:
+            if not _limited(event):
+                self.judge_acquisition(event, thread, lock, attempt=False)
+            return
+        # The usual case of judge_acquisition, without the call.
+        site = self.sites.get(event.site) or self.site(event)
+        mode = SHARED if event.mode == "s" else EXCLUSIVE
+        self.acquired(thread.held, lock_class, lock.number, 0, mode, False, site)
 
     def attempt(self, event: Event) -> None:
         """Play ``try``: judged once it has succeeded."""
@@ -353,8 +372,8 @@ class _Run:
         asked = thread.asked
         if asked is None or asked.obj != event.obj:
             self.judge_acquisition(event, thread, lock, attempt=False)
-        elif _limited(asked):
-            self.judge_acquisition(event, thread, lock, attempt=True)
+        elif (asked.extra is not None or asked.op == "try") and _limited(asked):
+            self.judge_acquisition(asked, thread, lock, attempt=True)
         thread.asked = None
         tid = event.tid
         if lock.owner is not None or lock.sharers:
@@ -398,7 +417,7 @@ class _Run:
         else:
             self.breach("LOG004", f"{thread.name} released {lock.name}, which it does not hold")
         if lock.lock_class is not None:
-            self.rules.released(thread.held, lock.number)
+            self.released(thread.held, lock.number)
 
     def wait(self, event: Event) -> None:
         """Play ``wait``: what is still held here is kept while sleeping."""
