@@ -70,6 +70,8 @@ def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Explorati
         stop = failures[0].schedule
         ordered, rules = _until(program, setup, ordered, stop)
         failures = [failure for failure in failures if failure.schedule == stop]
+    for failure in failures:
+        failure.attach(program)
     return _verdict(setup, ordered, rules, failures)
 
 

@@ -14,10 +14,15 @@ import linecache
 import sys
 from pathlib import Path
 from types import CodeType
+from typing import Final
 
 from harness.trace.events import Site
 
 Place = tuple[CodeType | None, int]
+
+
+# Before 3.12 a comprehension is a function of its own; from then on a part of the one around it.
+_INLINED: Final = ("<listcomp>", "<setcomp>", "<dictcomp>")
 
 
 def site_of(place: Place) -> Site | None:
@@ -29,7 +34,8 @@ def site_of(place: Place) -> Site | None:
     code, lasti = place
     if code is None:
         return None
-    return _resolve(code, _line(code, lasti))
+    # Equal code of two files is equal to Python; a site is not.
+    return _resolve(code.co_filename, code, _line(code, lasti))
 
 
 def _line(code: CodeType, lasti: int) -> int:
@@ -41,38 +47,73 @@ def _line(code: CodeType, lasti: int) -> int:
 
 
 @functools.lru_cache(maxsize=65_536)
-def _resolve(code: CodeType, line: int) -> Site:
-    starts = _starts(code.co_filename, code.co_firstlineno, code.co_name)
-    ordinal = bisect.bisect_right(starts, line) if starts else line - code.co_firstlineno
+def _resolve(filename: str, code: CodeType, line: int) -> Site:
+    source = _source(filename)
+    starts = source.starts(code)
+    begin = source.headers.get(line, line)
+    ordinal = bisect.bisect_right(starts, begin) if starts else begin - code.co_firstlineno
     return Site(
-        module=_module(code.co_filename),
-        qualname=code.co_qualname,
+        module=_module(filename),
+        qualname=_qualname(code),
         ordinal=ordinal,
-        file=shown_file(code.co_filename),
+        file=shown_file(filename),
         line=line,
     )
 
 
-@functools.lru_cache(maxsize=4_096)
-def _starts(filename: str, first: int, name: str) -> tuple[int, ...]:
-    """Lines of one function on which a statement or call begins, in order; empty without source."""
-    return _functions(filename).get((first, name), ())
+def _qualname(code: CodeType) -> str:
+    """The qualified name of the function, as every supported Python sees it."""
+    parts = code.co_qualname.split(".")
+    while len(parts) > 1 and parts[-1] in _INLINED:
+        parts = parts[: -2 if parts[-2] == "<locals>" else -1]
+    return ".".join(parts) if parts[-1] not in _INLINED else "<module>"
+
+
+class _Source:
+    """What a file's syntax tree says about its lines.
+
+    Attributes:
+        headers: Lines of a ``with`` statement that stretches over several, to its first: Pythons
+            differ in which of them they blame for entering and leaving.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Nothing is known where ``text`` does not parse."""
+        self.headers: dict[int, int] = {}
+        # First line, last line, name, and the lines on which something begins; outermost first.
+        self._functions: list[tuple[int, int, str, tuple[int, ...]]] = []
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError):
+            return
+        self._functions.append((1, 1 << 60, "<module>", _lines(tree)))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
+                self._functions.append((first, _last(node), node.name, _lines(node)))
+            elif isinstance(node, (ast.With, ast.AsyncWith)):
+                end = max(_last(item.context_expr) for item in node.items)
+                self.headers.update(dict.fromkeys(range(node.lineno, end + 1), node.lineno))
+
+    def starts(self, code: CodeType) -> tuple[int, ...]:
+        """Lines of ``code``'s function on which a statement or call begins; empty if not known."""
+        first = code.co_firstlineno
+        inlined = code.co_name in _INLINED
+        found: tuple[int, ...] = ()
+        # The walk goes from the outside in, so the last that fits is the innermost.
+        for begin, end, name, lines in self._functions:
+            if (begin <= first <= end) if inlined else ((begin, name) == (first, code.co_name)):
+                found = lines
+        return found
+
+
+def _last(node: ast.AST) -> int:
+    return int(getattr(node, "end_lineno", 0))
 
 
 @functools.lru_cache(maxsize=512)
-def _functions(filename: str) -> dict[tuple[int, str], tuple[int, ...]]:
-    """Every function of a file, by its first line and name."""
-    text = "".join(linecache.getlines(filename))
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return {}
-    found = {(1, "<module>"): _lines(tree)}
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
-            found[(first, node.name)] = _lines(node)
-    return found
+def _source(filename: str) -> _Source:
+    return _Source("".join(linecache.getlines(filename)))
 
 
 def _lines(root: ast.AST) -> tuple[int, ...]:
