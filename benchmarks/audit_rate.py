@@ -2,9 +2,10 @@
 
     python benchmarks/audit_rate.py [EVENTS]
 
-Prints the rates, per second of processor time, of the class core on decoded tuples, of the reader alone, and of the whole way
-from bytes to verdict. The log is synthetic: 16 threads, 20 classes, 3,200 locks, nesting of up to
-five locks in the order of their classes, and now and then a release that is not the last.
+Prints the rates of the class core on decoded tuples, of the reader alone, and of the whole way from
+bytes to verdict, per second of processor time. The log is synthetic: 16 threads, 20 classes, 3,200
+locks, nesting of up to five locks in the order of their classes, and now and then a release that is
+not the last.
 """
 
 from __future__ import annotations
