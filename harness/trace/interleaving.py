@@ -18,7 +18,10 @@ from harness.trace.events import Site, Step, Story, ThreadState
 
 ROWS_MAX = 40
 _LANES_MAX = 6
-_LANE_MIN, _LANE_MAX = 5, 18
+# Lanes may be this narrow: names are readable where there are few, indentation is where there are
+# many.
+_LANE_MIN = {1: 11, 2: 11, 3: 11, 4: 8}
+_LANE_MAX = 18
 # Widths of the columns for places and for held locks, from the widest down; the first that leaves
 # the operations enough room.
 _WIDTHS = ((30, 26), (30, 16), (24, 12), (18, 8))
@@ -56,13 +59,14 @@ def place(site: Site | None, width: int = 0) -> str:
 
     Args:
         site: The site; None gives the empty text.
-        width: Where more than 0, the most columns: folders go first, then the name's beginning.
+        width: Where more than 0, the most columns: folders go first, from the left, then the
+            beginning of the name.
     """
     if site is None:
         return ""
     text = f"{site.file}:{site.line}"
-    if width and len(text) > width:
-        text = text.rpartition("/")[2]
+    while width and len(text) > width and "/" in text:
+        text = text.partition("/")[2]
     if width and len(text) > width:
         text = f"…{text[1 - width :]}"
     return text
@@ -304,7 +308,7 @@ def _gaps(chosen: list[int], rows: list[Row], first: int, last: int) -> int:
 
 def _letters(rows: list[Row]) -> dict[str, str]:
     """A letter for each lock that is held, where their names are too long for a column."""
-    if all(len(" ".join(row.held)) <= _WIDTHS[0][1] for row in rows):
+    if all(len(" ".join(row.held)) <= _WIDTHS[1][1] for row in rows):
         return {}
     names = list(dict.fromkeys(name for row in rows for name in row.held))
     if len(names) > 26:
@@ -323,7 +327,9 @@ class _Layout:
         self._names = names
         self._number = max([4, *(len(str(row.key[0])) for row in rows)])
         rank = {lane: i for i, lane in enumerate(names)}
-        needed = max([20, *(rank[row.thread] * _LANE_MIN + len(self._text(row)) for row in rows)])
+        self._lane_min = _LANE_MIN.get(len(names), 5)
+        ends = [rank[row.thread] * self._lane_min + len(self._text(row)) for row in rows]
+        needed = max([20, *ends])
         for self._site_max, self._held_max in _WIDTHS:
             self._site = max([5, *(len(place(row.site, self._site_max)) for row in rows)])
             self._held = max([4, *(len(self._holds(row)) for row in rows)])
@@ -345,8 +351,9 @@ class _Layout:
                 for row in rows
                 if rank[row.thread]
             ]
-            room.append((self._area - _TEXT_MIN) // max(1, len(lanes) - 1))
-            wide = dict.fromkeys(lanes, max(1, min([_LANE_MAX, *room])))
+            most = (self._area - _TEXT_MIN) // max(1, len(lanes) - 1)
+            each = max(self._lane_min, min([_LANE_MAX, *room]))
+            wide = dict.fromkeys(lanes, max(1, min(each, most)))
         return dict(zip(lanes, accumulate([0, *wide.values()]), strict=False))
 
     def _title(self, lane: int) -> str:
