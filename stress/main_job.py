@@ -29,6 +29,8 @@ SECONDS_DEFAULT: Final = 45.0
 _EXPLORING: Final = 0.8
 # Of each scenario, at most; reached in the time above, so that the job is the same every time.
 SCHEDULES: Final = 3_000
+# Of each hunt; the defects show within 400, their controls run to the end of it.
+HUNT_SCHEDULES: Final = 2_000
 # Of each scenario, in the lock log.
 LOGGED: Final = 20
 
@@ -129,7 +131,7 @@ def _explore(
 
 def _rediscover(options: Options) -> Bag:
     logger.info("rediscovering the latent defects of the seed revision")
-    told = replace(options, schedules=hunts.SCHEDULES_DEFAULT, seconds=None)
+    told = replace(options, schedules=HUNT_SCHEDULES, seconds=None)
     return hunts.hunt(
         hunts.defect_quarries(), told, lambda catch: logger.info("{}", console.catch_line(catch))
     )
