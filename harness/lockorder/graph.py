@@ -78,12 +78,6 @@ class ClassGraph:
             pair = self.pairs[outer, inner] = Pair()
         return pair
 
-    def take_counts(self, pairs: dict[tuple[str, str], Pair]) -> None:
-        """Count on from what another graph has counted; its links are added one by one."""
-        self.pairs = pairs
-        for pair in pairs.values():
-            pair.kinds = 0
-
     def add(self, link: Link) -> list[Finding]:
         """Add a link that is new, and return what it breaks: irq safety, a cycle.
 

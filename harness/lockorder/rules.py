@@ -521,7 +521,7 @@ class LockRules:
         """Derive the whole state again, by playing the discoveries in their order."""
         now = self._schedule
         self._forget_graph()
-        self._graph.take_counts(pairs)
+        self._graph.pairs = pairs
         events: list[Link | _Direct] = [*links, *direct]
         for event in sorted(events, key=lambda event: event.place):
             if event.place[0] != self._schedule or event.place[1] < 0:

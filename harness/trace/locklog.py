@@ -140,9 +140,8 @@ class LockLog:
 
     def story(self, run: str, story: Story, **meta: str | int) -> None:
         """Write one recorded schedule; see ``run``."""
-        stuck = {wait.thread for wait in story.cycle}
         held = {name for state in story.final for name in state.held}
-        final = [_as_it_stands(state, stuck, held) for state in story.final]
+        final = [_as_it_stands(state, held) for state in story.final]
         self.run(run, story.steps, story.objects, final, **meta)
 
     def run(
@@ -189,15 +188,9 @@ class LockLog:
         self.close()
 
 
-def _as_it_stands(state: ThreadState, stuck: set[str], held: set[str]) -> ThreadState:
-    """Say of a thread that could run at the end whether it waits, and for ever."""
-    if state.state != "running":
-        return state
-    if state.name in stuck:
-        # It closed a cycle, and was still running when that was found.
-        return msgspec.structs.replace(state, state="blocked")
-    if state.kind == "acquire" and state.obj in held:
-        # It can run although the lock is taken: its time has run out.
+def _as_it_stands(state: ThreadState, held: set[str]) -> ThreadState:
+    """Say of a thread that could run although its lock is taken that its time has run out."""
+    if state.state == "running" and state.kind == "acquire" and state.obj in held:
         return msgspec.structs.replace(state, limited=True)
     return state
 

@@ -147,6 +147,9 @@ def test_a_run_that_ends_stuck_is_an_observed_deadlock(tmp_path: Path) -> None:
         ("A", "B", "thread 1", "m.py:10", "m.py:99"),
         ("B", "A", "thread 2", "m.py:20", "m.py:99"),
     ]
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(path.read_bytes() + b"?\n")
+    assert "Deadlock" not in {f.result for f in audit_paths([path]).findings}, "not to be trusted"
     limited = (final[0], msgspec.structs.replace(final[1], limited=True))
     report = audit_paths([write(tmp_path / "x.jsonl", steps, final=limited)])
     assert results(report) == [], "one of them gives up after a time"

@@ -176,13 +176,15 @@ def a_reader_that_waits_for_a_writer() -> None:
 
 @program
 def tries_timeouts_and_orders() -> None:
-    a, b = Mutex("a", A), Mutex("b", B)
+    a, b, c = Mutex("a", A), Mutex("b", B), Mutex("c", C)
     nested = [Mutex(f"n{index}", NESTABLE) for index in range(3)]
     several = [Mutex(f"m{index}", MULTI) for index in range(3)]
 
     def trying() -> None:
         with a:
             if b.acquire(blocking=False):
+                with c:
+                    pass
                 b.release()
 
     def timing() -> None:

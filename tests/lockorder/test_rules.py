@@ -507,6 +507,13 @@ def test_reporting_disabled_does_not_hide_fatal_findings() -> None:
     program.take(quiet, 1)
     program.take(LEAF, 2)
     assert program.take(A, 3) is not None
+    fatal = LockClass("F", flags=LockFlags.RE_ACQUIRE_FATAL)
+    program = Program()
+    for lock_class, address in ((quiet, 1), (fatal, 2), (fatal, 3)):
+        finding = program.take(lock_class, address)
+    assert finding is not None
+    assert program.results == ["AlreadyAcquired"]
+    assert program.rules.muted == []
 
 
 def test_active_list_disabled_is_checked_and_not_held() -> None:
@@ -590,6 +597,7 @@ def test_preloaded_edges_close_a_cycle_and_report_nothing_by_themselves() -> Non
     again = Program()
     again.rules.preload(first.rules.edges.values())
     assert again.results == []
+    assert again.rules.muted == []
     again.rules.begin(2)
     again.nest(C, A)
     assert again.results == []
