@@ -206,6 +206,7 @@ def _run(program: Callable[[], None], strategy: str, kind: str, wanted: int) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("kind", "program", "strategy"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
