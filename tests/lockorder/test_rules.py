@@ -509,9 +509,9 @@ def test_reporting_disabled_does_not_hide_fatal_findings() -> None:
     assert program.take(A, 3) is not None
     fatal = LockClass("F", flags=LockFlags.RE_ACQUIRE_FATAL)
     program = Program()
-    for lock_class, address in ((quiet, 1), (fatal, 2), (fatal, 3)):
-        finding = program.take(lock_class, address)
-    assert finding is not None
+    program.take(quiet, 1)
+    program.take(fatal, 2)
+    assert program.take(fatal, 3) is not None
     assert program.results == ["AlreadyAcquired"]
     assert program.rules.muted == []
 
