@@ -84,9 +84,7 @@ tokens = st.builds(
     meta=st.dictionaries(
         st.text(max_size=8), st.integers(-(2**31), 2**31) | st.text(max_size=8), max_size=4
     ),
-    edges=st.lists(
-        st.tuples(*[st.text(max_size=5)] * 5, st.integers(0, 99)).map(list), max_size=3
-    ),
+    edges=st.lists(st.tuples(*[st.text(max_size=5)] * 5, st.integers(0, 99)).map(list), max_size=3),
 )
 
 
