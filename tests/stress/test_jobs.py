@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from stress_cli import Cli, environment
+from worker_tasks import break_down, die, double, process_of
 
 from stress import documents
 from stress.catalogue import Spec
@@ -89,22 +90,6 @@ def test_an_interrupted_hunt_says_what_it_left_out() -> None:
 
 
 # -- the worker processes ------------------------------------------------------------------------
-
-
-def double(number: int) -> int:
-    return 2 * number
-
-
-def die(code: int) -> None:
-    os._exit(code)
-
-
-def process_of(_number: int) -> int:
-    return os.getpid()
-
-
-def break_down() -> None:
-    raise ZeroDivisionError("planted")
 
 
 def tasks(*made: Task) -> Any:

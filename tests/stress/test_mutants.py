@@ -257,10 +257,16 @@ installed.confirm()
 print(linecache.getline(toykernel.box.__file__, 13).strip())
 """
     command = [sys.executable, "-c", program]
-    plain = [sys.executable, "-c", "import toykernel.box as b; print(b.Box.add.__code__.co_names)"]
-    before = subprocess.run(plain, cwd=world["path"], capture_output=True, check=True).stdout
+    reading = f"""
+import sys
+sys.path.insert(0, {str(world["path"])!r})
+import toykernel.box
+print(toykernel.box.Box.add.__code__.co_names)
+"""
+    plain = [sys.executable, "-c", reading]
+    before = subprocess.run(plain, capture_output=True, check=True).stdout
     planted = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    after = subprocess.run(plain, cwd=world["path"], capture_output=True, check=True).stdout
+    after = subprocess.run(plain, capture_output=True, check=True).stdout
 
     assert planted.stdout.strip() == "if self.lock:"
     assert before == after
