@@ -7,12 +7,13 @@ import gc
 import signal
 import sys
 import threading
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final, Self
 
 from harness.engine.core import CORE, Choose, Core
-from harness.engine.pool import Pool, Watchdog, settled, strangers_noticed
+from harness.engine.pool import Pool, Watchdog, holder, settled, strangers_noticed
 from harness.engine.schedule import Limits, run
 from harness.engine.thread import OUTSIDE, Thread
 from harness.errors import UsageError
@@ -36,21 +37,30 @@ class Stage:
         self.refused: str | None = None
 
     def __enter__(self) -> Self:
-        if CORE.cur is not OUTSIDE:
-            raise UsageError("explore() was called inside a schedule; a process runs one at a time")
         if not _STAGE.acquire(blocking=False):
+            inside = holder()
+            if inside is not OUTSIDE and inside.ident == get_ident():
+                raise UsageError("explore() was called inside a schedule; run one at a time")
             raise UsageError("another thread of this process is exploring; use another process")
         self._exit.callback(_STAGE.release)
+        try:
+            self._set_up()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def _set_up(self) -> None:
+        enter = self._exit.enter_context
         CORE.stop = None
-        self._exit.enter_context(_collector_off())
-        self.refused = self._exit.enter_context(settled(self._worker))
+        enter(_collector_off())
+        self.refused = enter(settled(self._worker))
         _say_once(self.refused)
         self.pool = Pool()
         self._exit.callback(self.pool.close)
-        self._watchdog = self._exit.enter_context(Watchdog(self.pool, self._seconds))
-        self._exit.enter_context(strangers_noticed())
-        self._exit.enter_context(_interruptible())
-        return self
+        self._watchdog = enter(Watchdog(self.pool, self._seconds))
+        enter(strangers_noticed())
+        enter(_interruptible())
 
     def __exit__(self, *_exc: object) -> None:
         self._exit.close()
