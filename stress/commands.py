@@ -27,6 +27,7 @@ from stress.catalogue import Spec
 from stress.exit_codes import ExitCode, of_verdict
 from stress.hunts import Bag
 from stress.pool import call_fresh
+from stress.program import PROGRAM
 from stress.runner import Campaign, Options, Report
 from stress.work import Replayed
 
@@ -151,7 +152,7 @@ def run(
     else:
         show_report(report)
         if lock_log is not None:
-            console.show(f"audit the lock log: python -m stress audit {lock_log}")
+            console.show(f"audit the lock log: {PROGRAM} audit {lock_log}")
     say(console.seed_line(options.seed, last=True), json=json)
     return ExitCode.INTERRUPTED if report.interrupted else of_verdict(report.verdict)
 

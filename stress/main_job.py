@@ -21,6 +21,7 @@ from stress.catalogue import Spec
 from stress.exit_codes import ExitCode, of_verdict
 from stress.hunts import Bag
 from stress.lock_order import Judgement
+from stress.program import PROGRAM
 from stress.runner import Campaign, Options, Report
 
 # About a minute on two cores, start to end, is what people wait for without leaving.
@@ -215,7 +216,7 @@ def _audit(log: Path) -> Part:
 
 def _follow(folder: RunFolder, bag: Bag) -> list[str]:
     """Command lines to go on with."""
-    lines = [f"python -m stress audit --golden model {folder / 'locks.jsonl.gz'}"]
+    lines = [f"{PROGRAM} audit --golden model {folder / 'locks.jsonl.gz'}"]
     lines += [
         work.replay_command(catch.found.failure.token)
         for catch in bag.catches

@@ -29,6 +29,7 @@ from harness.trace.locklog import LockLog
 from harness.trace.token import decode
 from stress import mutants
 from stress.catalogue import Spec, program_of
+from stress.program import PROGRAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ def replay_schedule(spec: Spec, setup: Setup, schedule: int, catalogue: Path | N
 def replay_command(token: str, catalogue: Path | None = None) -> str:
     """The command line that replays a token."""
     option = "" if catalogue is None else f" --catalogue {shlex.quote(str(catalogue))}"
-    return f"python -m stress replay {token}{option}"
+    return f"{PROGRAM} replay {token}{option}"
 
 
 def _found(failure: Failure, catalogue: Path | None) -> Found:
