@@ -285,7 +285,8 @@ def changes(ctx):
     token = ran.json["scenarios"][0]["failures"][0]["token"]
     assert cli("replay", token, scenarios=folder).code == 1
 
-    (folder / "mine.py").write_text(source.replace("SECOND", "a, b"))
+    # Of another length: within one second, Python tells files apart by nothing else.
+    (folder / "mine.py").write_text(source.replace("SECOND", "(a), b"))
     changed = cli("replay", token, "--json", scenarios=folder)
     assert changed.code == 3
     assert changed.json["reproduced"] is False
