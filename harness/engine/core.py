@@ -25,7 +25,6 @@ invariant it is ``_choose_frozen``. So the usual step pays for none of these.
 from __future__ import annotations
 
 import itertools
-from _thread import get_ident
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn
 
@@ -53,7 +52,8 @@ class Core:
         cur: The thread that holds the baton.
         choose: Called by every primitive once its operation is published: returns the next thread.
         run: Threads whose next operation can run now, in no meaningful but a reproducible order.
-        fresh: Set whenever a thread entered ``run``, yielded or slept; a strategy may clear it.
+        fresh: Set whenever ``run`` changed, a thread yielded or slept, or the limit was lowered; a
+            strategy that looks at it clears it.
         steps: Steps taken so far in this schedule.
         limit: The step bound; set to 0 from outside to stop the schedule at its next step.
         clock: Virtual time, seconds.
@@ -151,8 +151,6 @@ class Core:
         Raises:
             ScheduleAborted: The schedule ended meanwhile; ``me`` is being unwound.
         """
-        if get_ident() != me.ident:
-            self.foreign()
         self.cur = to
         self.switches += 1
         to.wake()
@@ -162,9 +160,16 @@ class Core:
 
     def preempt(self, me: Thread, to: Thread) -> None:
         """Switch away from ``me`` although its published operation could run."""
-        if self.costs(me, to):
+        # ``costs`` and ``switch``, written out: this is where the time of a random walk goes.
+        last = self.steps - 1
+        if last not in (me.rested, self.handed) and not to.early and to.kind != "interrupt":
             self.preemptions += 1
-        self.switch(me, to)
+        self.cur = to
+        self.switches += 1
+        to.wake()
+        me.park()
+        if self.aborting:
+            raise ScheduleAborted
 
     def costs(self, me: Thread, to: Thread) -> bool:
         """Whether going from ``me`` (enabled) to ``to`` counts as a preemption.
@@ -190,6 +195,7 @@ class Core:
         if self.aborting:
             raise ScheduleAborted
         self.run.remove(me)
+        self.fresh = True
         me.enabled = False
         me.excused = False
         if timeout is None:
@@ -234,6 +240,7 @@ class Core:
         if thread.early:
             thread.early = thread.enabled = False
             self.run.remove(thread)
+            self.fresh = True
 
     def enable(self, thread: Thread) -> None:
         """``thread``'s published operation can run now."""
@@ -252,6 +259,7 @@ class Core:
         elif thread.enabled:
             thread.enabled = False
             self.run.remove(thread)
+            self.fresh = True
 
     def enable_all(self, threads: Iterable[Thread]) -> None:
         """``enable`` for all of ``threads``, in their order."""
@@ -273,6 +281,7 @@ class Core:
                 self.disable(thread)
         if gone:
             self.run[:] = [thread for thread in self.run if thread.enabled]
+            self.fresh = True
 
     def idle(self) -> None:
         """Nothing can run: let virtual time pass to the next deadline, or name what is stuck."""
@@ -382,6 +391,7 @@ class Core:
         start = Start(self, parent, members, group)
         if group is not None:
             self.run.remove(parent)
+            self.fresh = True
             parent.enabled = False
         self.choose = start.choose
         first = start.choose()
@@ -397,6 +407,7 @@ class Core:
         me.done = True
         me.enabled = False
         self.run.remove(me)
+        self.fresh = True
         for waiter in me.wanters:
             self.enable(waiter)
         for lock in me.held:
@@ -555,6 +566,7 @@ class Core:
         self.error = error
         self.stop = "error"
         self.limit = 0
+        self.fresh = True
         raise error
 
     # -- names ----------------------------------------------------------------------------------

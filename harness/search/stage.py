@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import sys
 import threading
+import time
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -34,6 +36,7 @@ class Stage:
         self._seconds = hang_seconds
         self._worker = worker
         self._exit = contextlib.ExitStack()
+        self._gave_way = 0.0
         self.refused: str | None = None
 
     def __enter__(self) -> Self:
@@ -77,6 +80,7 @@ class Stage:
         record: bool = False,
     ) -> tuple[Core, TraceRecorder | None]:
         """Run one schedule; see ``engine.schedule.run``."""
+        self._give_way()
         rules.begin(schedule)
         CORE.schedule = schedule
         recorder = TraceRecorder(CORE) if record else None
@@ -88,6 +92,20 @@ class Stage:
         return core, recorder
 
 
+    def _give_way(self) -> None:
+        """Let another process have the core now and then.
+
+        Threads that wake each other all the time can starve a third for seconds: the kernel likes
+        to go on with whoever was just woken.
+        """
+        now = time.monotonic()
+        if now - self._gave_way > _GIVE_WAY_SECONDS:
+            self._gave_way = now
+            _sched_yield()
+
+
+_GIVE_WAY_SECONDS: Final = 0.004
+_sched_yield: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
 _said: list[str] = []
 
 
@@ -135,6 +153,7 @@ def _interruptible() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         CORE.stop = "interrupted"
         CORE.limit = 0
+        CORE.fresh = True
         signal.signal(signal.SIGINT, previous)
 
     signal.signal(signal.SIGINT, stop)

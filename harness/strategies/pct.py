@@ -52,28 +52,42 @@ class Pct(Strategy):
         # New threads draw from the upper half, the demoted ones fall below all that came before.
         lowest = 0
         next_change = points.pop()
+        # The last step that was looked at, whether it was a decision, and the step at which to look
+        # again even if nothing changes. Between two looks the same threads are enabled and the same
+        # one runs on, so all that is to be done can be done at the next look.
+        seen = 0
+        several = False
+        look_at = 0
 
         def choose() -> Thread:
-            nonlocal decisions, next_change
             core.steps = steps = core.steps + 1
+            if steps < look_at and not core.fresh:
+                return core.cur
+            return look(steps)
+
+        def look(steps: int) -> Thread:
+            nonlocal decisions, next_change, seen, several, look_at
             if steps > core.limit:
                 core.over()
-            if len(run) == 1:
+            if several:
+                passed = steps - 1 - seen
+                decisions += passed
+                choices.extend(choices[-1:] * passed)
+            core.fresh = False
+            seen = steps
+            look_at = core.limit + 1
+            several = len(run) > 1
+            if not several:
                 return run[0]
             decisions += 1
             cur = core.cur
             if decisions == next_change:
                 next_change = points.pop()
                 demote(cur)
-            elif not core.fresh:
-                if cur.enabled:
-                    return cur
             elif cur.rested == steps - 1:
                 demote(cur)
-            core.fresh = False
-            # Decisions since the last one noted all let that same thread run on: it is only where
-            # the set of enabled threads changed that another could have been chosen.
-            choices.extend(choices[-1:] * (decisions - 1 - len(choices)))
+            if next_change > 0:
+                look_at = min(look_at, steps + next_change - decisions)
             thread = highest()
             choices.append(thread.index)
             return thread
