@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn
 
 from harness.engine.choosers import Start, checking, recording
-from harness.engine.finding import Finding, cycle_from, for_ever, how_it_blocks, place, place_of
+from harness.engine.finding import Finding, cycle_from, deadlock_message, for_ever, place, place_of
 from harness.engine.thread import OUTSIDE, OUTSIDE_MESSAGE, Group, Recorder, Thread, base_of, called
 from harness.errors import ScheduleAborted, UsageError
 from harness.lockorder.rules import LockRules
@@ -251,7 +251,7 @@ class Core:
             self.fresh = True
 
     def disable(self, thread: Thread) -> None:
-        """``thread``'s published operation cannot run any more; it is parked and stays so."""
+        """``thread``'s published operation cannot run any more; it stays parked."""
         if thread.excused:
             return
         if self.early and thread.deadline is not None:
@@ -491,16 +491,9 @@ class Core:
 
     def deadlocked(self, cycle: list[tuple[Thread, Thread]]) -> NoReturn:
         """Report ``cycle``."""
-        lines = [f"{len(cycle)} thread{'s wait' if len(cycle) > 1 else ' waits'} in a cycle"]
-        if cycle[-1][1].done:
-            lines = [f"{cycle[0][0].name} waits for a thread that has ended"]
-        lines += [
-            f"{waiter.name} waits for {self.label(waiter.obj)} ({waiter.kind}), "
-            f"{how_it_blocks(waiter, holder)}"
-            for waiter, holder in cycle
-        ]
+        message = deadlock_message(cycle, self.label)
         frames = [place_of(waiter) for waiter, _ in cycle]
-        self.fail(Finding("deadlock", "\n".join(lines), self.cur, frames=frames, cycle=cycle))
+        self.fail(Finding("deadlock", message, self.cur, frames=frames, cycle=cycle))
 
     def stuck(self) -> NoReturn:
         """Nothing can run, nor time pass: a deadlock if there is a cycle, else a lost wakeup."""

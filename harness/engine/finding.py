@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from _thread import get_ident
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.engine.thread import Thread
@@ -96,6 +96,24 @@ def how_it_blocks(waiter: Thread, holder: Thread) -> str:
     if holder.obj is waiter.obj and waiter.obj not in holder.held:
         return f"behind {holder.name}, which waits for it too"
     return f"held by {holder.name}"
+
+
+def deadlock_message(cycle: Sequence[tuple[Thread, Thread]], label: Callable[[object], str]) -> str:
+    """A wait-for cycle in words, a line for each of its edges.
+
+    Args:
+        cycle: ``(waiter, holder)`` pairs; the last holder is the first waiter, or has ended.
+        label: Names a resource.
+    """
+    lines = [f"{len(cycle)} thread{'s wait' if len(cycle) > 1 else ' waits'} in a cycle"]
+    if cycle[-1][1].done:
+        lines = [f"{cycle[0][0].name} waits for a thread that has ended"]
+    lines += [
+        f"{waiter.name} waits for {label(waiter.obj)} ({waiter.kind}), "
+        f"{how_it_blocks(waiter, holder)}"
+        for waiter, holder in cycle
+    ]
+    return "\n".join(lines)
 
 
 # -- where a thread stands ----------------------------------------------------------------------

@@ -91,7 +91,6 @@ class Stage:
             self._watchdog.schedule(0)
         return core, recorder
 
-
     def _give_way(self) -> None:
         """Let another process have the core now and then.
 

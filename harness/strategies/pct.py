@@ -24,6 +24,36 @@ if TYPE_CHECKING:
     from harness.engine.thread import Thread
 
 
+class _Ranks:
+    """Priorities of one schedule's threads, drawn when a thread is first seen."""
+
+    __slots__ = ("_draw", "_lowest", "_run")
+
+    def __init__(self, run: list[Thread], draw: random.Random) -> None:
+        self._run = run
+        self._draw = draw
+        self._lowest = 0
+
+    def demote(self, thread: Thread) -> None:
+        """Put ``thread`` below all priorities there have been."""
+        self._lowest -= 1
+        thread.rank = self._lowest
+
+    def highest(self) -> Thread:
+        """The enabled thread of the highest priority."""
+        best = None
+        top = self._lowest - 1
+        for thread in self._run:
+            rank = thread.rank
+            if rank is None:
+                rank = thread.rank = self._draw.getrandbits(48)
+            if rank > top:
+                best = thread
+                top = rank
+        assert best is not None, "the strategy was asked with nothing enabled"
+        return best
+
+
 @register
 class Pct(Strategy):
     """Run the enabled thread of the highest priority; demote the running one at change points."""
@@ -48,9 +78,8 @@ class Pct(Strategy):
         points.insert(0, -1)
         run = core.run
         choices = core.choices
+        ranks = _Ranks(run, draw)
         decisions = 0
-        # New threads draw from the upper half, the demoted ones fall below all that came before.
-        lowest = 0
         next_change = points.pop()
         # The last step that was looked at, whether it was a decision, and the step at which to look
         # again even if nothing changes. Between two looks the same threads are enabled and the same
@@ -83,32 +112,13 @@ class Pct(Strategy):
             cur = core.cur
             if decisions == next_change:
                 next_change = points.pop()
-                demote(cur)
+                ranks.demote(cur)
             elif cur.rested == steps - 1:
-                demote(cur)
+                ranks.demote(cur)
             if next_change > 0:
                 look_at = min(look_at, steps + next_change - decisions)
-            thread = highest()
+            thread = ranks.highest()
             choices.append(thread.index)
             return thread
-
-        def demote(thread: Thread) -> None:
-            nonlocal lowest
-            lowest -= 1
-            thread.rank = lowest
-
-        def highest() -> Thread:
-            best = run[0]
-            top = best.rank
-            if top is None:
-                top = best.rank = draw.getrandbits(48)
-            for thread in run:
-                rank = thread.rank
-                if rank is None:
-                    rank = thread.rank = draw.getrandbits(48)
-                if rank > top:
-                    best = thread
-                    top = rank
-            return best
 
         return choose
