@@ -195,11 +195,12 @@ def _graph(report: AuditReport) -> Iterator[str]:
     if not report.edges:
         yield "class graph: no lock was taken while another one was held"
         return
-    yield "class graph (outer -> inner, count, runs)"
+    yield "class graph (outer -> inner, count, runs; on the first occasion: held since, wanted at)"
     width = max(len(f"{edge.outer} -> {edge.inner}") for edge in report.edges)
     for edge in report.edges:
         names = f"{edge.outer} -> {edge.inner}"
         yield f"  {names:<{min(width, 70)}}  {edge.count:>12,}  {edge.runs:>8,}"
+        yield from _wrapped(f"{edge.outer_site}, {edge.inner_site}", "      ")
 
 
 def _golden(golden: AuditGolden) -> Iterator[str]:
