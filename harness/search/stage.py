@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import sys
 import threading
@@ -36,7 +37,7 @@ class Stage:
         self._seconds = hang_seconds
         self._worker = worker
         self._exit = contextlib.ExitStack()
-        self._gave_way = 0.0
+        self._gave_way = self._napped = 0.0
         self.refused: str | None = None
 
     def __enter__(self) -> Self:
@@ -101,9 +102,15 @@ class Stage:
         if now - self._gave_way > _GIVE_WAY_SECONDS:
             self._gave_way = now
             _sched_yield()
+        if now - self._napped > _NAP_EVERY_SECONDS:
+            # Yielding is a hint; while all of our threads sleep, somebody else must run.
+            self._napped = now
+            select.select((), (), (), _NAP_SECONDS)
 
 
 _GIVE_WAY_SECONDS: Final = 0.004
+_NAP_EVERY_SECONDS: Final = 0.1
+_NAP_SECONDS: Final = 0.0003
 _sched_yield: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
 _said: list[str] = []
 

@@ -66,7 +66,7 @@ def run_stress(
         encoding="utf-8",
         cwd=cwd,
         env=environment(scenarios=scenarios, path=path, **more),
-        timeout=100,
+        timeout=250,
         check=False,
     )
     return Ran(ended.returncode, ended.stdout, ended.stderr)
