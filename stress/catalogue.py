@@ -24,8 +24,9 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from harness.errors import TokenError, UsageError
@@ -392,6 +393,19 @@ def _shipped() -> list[str]:
     return sorted(f"stress.scenarios.{module.name}" for module in found)
 
 
+class _FreshLoader(SourceFileLoader):
+    """Compiles what the file says now; reads and writes no bytecode cache.
+
+    Python takes cached bytecode for current where the source's size and its time in whole seconds
+    agree, so that a file edited twice within a second would run as it stood before.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """See ``importlib.abc.InspectLoader``."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _load_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{FOLDERS_VARIABLE} names {folder}, which is no folder")
@@ -399,7 +413,7 @@ def _load_folder(folder: Path) -> None:
         name = f"lockloom_scenarios_{path.stem}"
         if name in sys.modules:
             continue
-        spec = importlib.util.spec_from_file_location(name, path)
+        spec = importlib.util.spec_from_loader(name, _FreshLoader(name, str(path)))
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
