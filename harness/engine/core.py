@@ -162,7 +162,8 @@ class Core:
         """Switch away from ``me`` although its published operation could run."""
         # ``costs`` and ``switch``, written out: this is where the time of a random walk goes.
         last = self.steps - 1
-        if last not in (me.rested, self.handed) and not to.early and to.kind != "interrupt":
+        free = last == self.handed or last == me.rested  # noqa: PLR1714 - a tuple is slower
+        if not free and not to.early and to.kind != "interrupt":
             self.preemptions += 1
         self.cur = to
         self.switches += 1

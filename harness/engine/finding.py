@@ -60,6 +60,16 @@ def cycle_from(start: Thread) -> list[tuple[Thread, Thread]] | None:
 
     Only threads that can be freed by nobody else are followed: no timeout, not interruptible.
     """
+    if start.obj is None:
+        return None
+    for holder in start.obj.blockers(start):
+        if holder is start or holder.done or for_ever(holder):
+            return _path_from(start)
+    return None
+
+
+def _path_from(start: Thread) -> list[tuple[Thread, Thread]] | None:
+    """The search behind ``cycle_from``, for the rare wait whose holder is stuck or gone itself."""
     path: list[tuple[Thread, Thread]] = []
     seen = [start]
 

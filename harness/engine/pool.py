@@ -143,13 +143,15 @@ class Pool:
         except ScheduleAborted:
             pass
         except BaseException as error:
-            if not _abandoned(self, worker):
+            if self.hung is None or not _abandoned(self, worker):
                 self.raised(thread, error)
-        if _abandoned(self, worker):
+        if self.hung is not None and _abandoned(self, worker):
             return False
         if not core.aborting:
-            with contextlib.suppress(ScheduleAborted):
+            try:
                 to = core.depart(thread)
+            except ScheduleAborted:
+                to = None
         thread.done = True
         worker.thread = None
         self._busy.remove(worker)
@@ -226,7 +228,7 @@ def _raised_at(error: BaseException) -> tuple[Any, int]:
 
 
 def _abandoned(pool: Pool, worker: Worker) -> bool:
-    return pool.hung is not None and worker not in pool._busy
+    return worker not in pool._busy
 
 
 class _GuardedCore(Core):

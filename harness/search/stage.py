@@ -37,7 +37,7 @@ class Stage:
         self._seconds = hang_seconds
         self._worker = worker
         self._exit = contextlib.ExitStack()
-        self._gave_way = self._napped = 0.0
+        self._gave_way = self._napped = time.monotonic()
         self.refused: str | None = None
 
     def __enter__(self) -> Self:

@@ -10,6 +10,8 @@ A new strategy is one file with one ``@register``.
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -63,6 +65,38 @@ class Options:
         Unequal arguments give unequal numbers, without anybody's ``hash()``.
         """
         return (int.from_bytes(name.encode(), "little") << 128) | (self.seed << 64) | schedule
+
+
+class Blocks:
+    """Random bytes of a strategy, 64 at a time, addressed by schedule and number of the block.
+
+    BLAKE2b in counter mode: nothing has to be seeded for a schedule, which costs ``random.Random``
+    more than a short schedule takes, and every Python gives the same bytes.
+    """
+
+    __slots__ = ("_base",)
+
+    _counter: ClassVar = struct.Struct("<QQ").pack
+
+    def __init__(self, name: str, seed: int) -> None:
+        """Args: name: Of the strategy. seed: As in ``Options``, of any size."""
+        size = max(8, (seed.bit_length() + 7) // 8)
+        self._base = hashlib.blake2b(seed.to_bytes(size, "little"), person=name.encode()[:16])
+
+    def of(self, schedule: int) -> Callable[[], bytes]:
+        """A function that returns one block of ``schedule`` after the other."""
+        base = self._base
+        counter = self._counter
+        number = -1
+
+        def block() -> bytes:
+            nonlocal number
+            number += 1
+            digest = base.copy()
+            digest.update(counter(schedule, number))
+            return digest.digest()
+
+        return block
 
 
 class Strategy:

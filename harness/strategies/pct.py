@@ -15,13 +15,16 @@ never end.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.strategies.base import Options, Strategy, register
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
     from harness.engine.thread import Thread
+
+# A pilot that fails at its first steps says nothing of how long schedules are.
+_LENGTH_MIN: Final = 8
 
 
 class _Ranks:
@@ -71,7 +74,7 @@ class Pct(Strategy):
         """See ``Strategy.begin``."""
         draw = self._random
         draw.seed(self.options.stream(self.name, schedule))
-        length = max(self.options.length, 1)
+        length = max(self.options.length, _LENGTH_MIN)
         changes = min(self.options.depth - 1, max(length // 2, 1))
         # Decision numbers, the next one last; a sentinel that never comes ends the list.
         points = sorted(draw.sample(range(1, length + 1), changes), reverse=True)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import struct
 from typing import TYPE_CHECKING
 
-from harness.strategies.base import Options, Strategy, register
+from harness.strategies.base import Blocks, Options, Strategy, register
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
     from harness.engine.thread import Thread
 
-# Draws are 16 bits wide and made 128 at a time: one call of the generator for 128 decisions.
-_DRAWS = struct.Struct("<128H")
+# Draws are 16 bits wide and made 32 at a time: one digest for 32 decisions.
+_DRAWS = struct.Struct("<32H")
 
 
 @register
@@ -26,14 +25,13 @@ class RandomWalk(Strategy):
     name = "random"
 
     def __init__(self, options: Options) -> None:
-        """One generator for all schedules; each schedule seeds it anew."""
+        """One stream of blocks for all schedules."""
         super().__init__(options)
-        self._random = random.Random()
+        self._blocks = Blocks(self.name, options.seed)
 
     def begin(self, core: Core, schedule: int) -> Choose:
         """See ``Strategy.begin``."""
-        self._random.seed(self.options.stream(self.name, schedule))
-        bits = self._random.randbytes
+        block = self._blocks.of(schedule)
         run = core.run
         record = core.choices.append
         draws: list[int] = []
@@ -46,7 +44,7 @@ class RandomWalk(Strategy):
             if n == 1:
                 return run[0]
             if not draws:
-                draws.extend(_DRAWS.unpack(bits(256)))
+                draws.extend(_DRAWS.unpack(block()))
             thread = run[draws.pop() * n >> 16]
             record(thread.index)
             return thread

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from exploring import passes
 
-from harness import Exploration, Mutex, Shared, explore, in_schedule, parallel, spawn
+from harness import Exploration, Mutex, Shared, explore, in_schedule, parallel
 
 HANG_SECONDS = 0.4
 
@@ -78,9 +78,7 @@ def _hanging(hang: Callable[[], None], log: list[str]) -> Exploration:
             finally:
                 log.append("other ended")
 
-        threads = [spawn(stuck, name="stuck"), spawn(other, name="other")]
-        for thread in threads:
-            thread.join()
+        parallel(stuck, other)
 
     return explore(program, "random", schedules=50, hang_seconds=HANG_SECONDS)
 
@@ -95,7 +93,7 @@ def test_a_hang_is_inconclusive_names_the_thread_and_shows_all_stacks(trap: Trap
     assert report.failure is None
     assert f"in {way}" in report.detail
     assert "'stuck' runs" in report.detail
-    assert "'main' waits (join)" in report.detail
+    assert "'main' waits (parallel)" in report.detail
     assert "other ended" in log
     assert not in_schedule()
 
