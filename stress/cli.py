@@ -391,6 +391,23 @@ def _given(ctx: typer.Context, name: str) -> bool:
     return getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
 
 
+@app.command(
+    "minimize", help=help_texts.MINIMIZE, short_help="Find an easier schedule of the same failure."
+)
+def _minimize(
+    token: str,
+    mutant_file: Catalogue = None,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    from stress import shorter
+
+    return shorter.minimize(token, json=json, mutant_file=mutant_file)
+
+
 @app.command("mutants", help=help_texts.MUTANTS, short_help="Find every planted bug.")
 def _mutants(
     only: Only = "",

@@ -298,7 +298,7 @@ def show_bag(bag: Bag) -> None:
     console.output().print(console.bag_table(bag))
     for catch in bag.catches:
         if catch.found is not None:
-            command = work.replay_command(catch.found.failure.token, catch.quarry.catalogue)
+            command = work.replay_command(catch.found.best.token, catch.quarry.catalogue)
             console.show(f"{catch.quarry.id}: {command}")
     left = len(bag.quarries) - len(bag.catches)
     console.show(
@@ -320,7 +320,7 @@ def log_bag(bag: Bag, seed: int) -> None:
             "schedules": catch.schedules,
         }
         if catch.found is not None:
-            failure = catch.found.failure
+            failure = catch.found.best
             fields |= {
                 "kind": failure.kind,
                 "token": failure.token,

@@ -244,7 +244,7 @@ def bag_table(bag: Bag) -> Table:
     """``mutants`` and ``defects``: one row for each hunt."""
     made = table("!id", "!found", ">after", ">preemptions", "!by", "what is wrong, and where")
     for catch in bag.catches:
-        failure = None if catch.found is None else catch.found.failure
+        failure = None if catch.found is None else catch.found.best
         made.add_row(
             catch.quarry.id,
             _found_text(catch),

@@ -90,7 +90,7 @@ def of_bag(bag: Bag) -> Document:
 
 
 def _catch(catch: Catch) -> Document:
-    failure = None if catch.found is None else catch.found.failure
+    failure = None if catch.found is None else catch.found.best
     return {
         "id": catch.quarry.id,
         "found": failure is not None,

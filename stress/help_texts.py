@@ -15,6 +15,7 @@ Examples:
   python -m stress run --schedules 5000           explore every scenario
   python -m stress run 'commit*' --seed 7         some of them, with another seed
   python -m stress replay TOKEN                   the same failure again, with its story
+  python -m stress minimize TOKEN                 that failure with the fewest preemptions
   python -m stress mutants --only M08,M19         find planted bugs
   python -m stress audit locks.jsonl              judge the lock order of a log
 
@@ -60,6 +61,17 @@ Examples:
 
 Run one schedule again, recorded in full. Exit codes: 1 reproduced, 0 it no longer fails, 3 it
 no longer fits the program.
+"""
+
+MINIMIZE: Final = """\
+\b
+Examples:
+  python -m stress minimize TOKEN
+  python -m stress minimize TOKEN --json
+
+Find a schedule that fails in the same way with the fewest preemptions, then the fewest switches,
+then the fewest steps; say what proves it; and show the one pair of steps whose order decides, the
+failing and the passing order side by side. Exit code 3 where the token no longer fails.
 """
 
 MUTANTS: Final = """\

@@ -218,7 +218,7 @@ def _follow(folder: RunFolder, bag: Bag) -> list[str]:
     """Command lines to go on with."""
     lines = [f"{PROGRAM} audit --golden model {folder / 'locks.jsonl.gz'}"]
     lines += [
-        work.replay_command(catch.found.failure.token)
+        work.replay_command(catch.found.best.token)
         for catch in bag.catches
         if catch.found is not None
     ]

@@ -10,8 +10,9 @@ import io
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from harness.errors import InternalError
+from harness.errors import InternalError, ReplayDivergence
 from harness.explore import (
     Exploration,
     Failure,
@@ -23,13 +24,20 @@ from harness.explore import (
     record_schedule,
     replay,
 )
+from harness.search.minimize import Minimized, minimized
 from harness.search.setup import Program
 from harness.trace.events import Step, Story
 from harness.trace.locklog import LockLog
+from harness.trace.table import command_lines
 from harness.trace.token import decode
 from stress import mutants
 from stress.catalogue import Spec, program_of
 from stress.program import PROGRAM
+
+# Steps replayed to make what a run or a hunt found easier to read; `minimize` takes its time.
+_EASIER_STEPS_MAX: Final = 100_000
+# A schedule that does not end, or does not repeat, gets no easier.
+_AS_FOUND: Final = ("hang", "livelock", "nondeterminism")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +45,21 @@ class Found:
     """A failure as it leaves the process that recorded it.
 
     Attributes:
-        failure: Kind, message, token and the numbers.
-        text: The report for a terminal, the replay command last.
+        failure: Kind, message, token and the numbers of the schedule that found it.
+        text: The report for a terminal, the replay command last. Where there is an easier schedule
+            it is that one's, followed by the command that replays the one that was found.
+        easier: The same failure by fewer preemptions, switches or steps; None where it was not
+            looked for.
     """
 
     failure: Failure
     text: str
+    easier: Failure | None = None
+
+    @property
+    def best(self) -> Failure:
+        """The schedule to show and to replay."""
+        return self.failure if self.easier is None else self.easier
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +142,9 @@ def conclude(
     """Put the blocks of an exploration together and write up what it found."""
     program = program_of(spec)
     exploration = assemble(program, setup, parts)
-    found = [_found(failure.attach(program), catalogue) for failure in exploration.failures]
+    found = [
+        _easier(program, failure.attach(program), catalogue) for failure in exploration.failures
+    ]
     return Conclusion(exploration, found)
 
 
@@ -175,6 +194,33 @@ def replay_token(text: str, catalogue: Path | None) -> Replayed:
     return Replayed(_found(failure, catalogue), list(failure.story().steps))
 
 
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """A token made easier to read.
+
+    Attributes:
+        found: The schedule that is left, written up.
+        result: How it compares with the one that was given, and what proves it.
+    """
+
+    found: Found
+    result: Minimized
+
+
+def minimize_token(text: str, catalogue: Path | None) -> Shrunk:
+    """Find an easier schedule that fails like that of a token.
+
+    Raises:
+        TokenError: It cannot be read, or is of another version of the scenario or mutant.
+        UsageError: What it names is not known here.
+        ReplayDivergence: The program has changed since.
+    """
+    spec = Spec.from_meta(decode(text).meta)
+    mutants.install_for(spec, catalogue)
+    result = minimized(program_of(spec), text)
+    return Shrunk(_found(result.failure, catalogue), result)
+
+
 def replay_schedule(spec: Spec, setup: Setup, schedule: int, catalogue: Path | None) -> Replayed:
     """Run schedule number ``schedule`` of an exploration again."""
     mutants.install_for(spec, catalogue)
@@ -186,6 +232,27 @@ def replay_command(token: str, catalogue: Path | None = None) -> str:
     """The command line that replays a token."""
     option = "" if catalogue is None else f" --catalogue {shlex.quote(str(catalogue))}"
     return f"{PROGRAM} replay {token}{option}"
+
+
+def _easier(program: Program, failure: Failure, catalogue: Path | None) -> Found:
+    """A failure with the easiest schedule that a short search finds."""
+    if failure.kind in _AS_FOUND:
+        return _found(failure, catalogue)
+    try:
+        result = minimized(program, failure.token, explain=False, steps_max=_EASIER_STEPS_MAX)
+    except ReplayDivergence:
+        return _found(failure, catalogue)
+    easier = result.failure
+    if easier.token == failure.token:
+        return _found(failure, catalogue)
+    count = failure.preemptions
+    lines = [
+        _found(easier, catalogue).text,
+        "",
+        f"as it was found, with {count} preemption{'' if count == 1 else 's'}:",
+        *command_lines(replay_command(failure.token, catalogue)),
+    ]
+    return Found(failure, "\n".join(lines), easier)
 
 
 def _found(failure: Failure, catalogue: Path | None) -> Found:

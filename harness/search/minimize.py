@@ -1,68 +1,74 @@
-"""Fewer preemptions, same failure: a failing schedule made easier to read.
+"""A failing schedule made easier to read: the same failure, by the least unusual way to it.
 
-A schedule is a list of decisions, most of them the default (the running thread goes on). A
-deviation that can become the default without losing the failure explained nothing. Passes take out
-all deviations behind a point, then runs of them by halves, then single ones, until a whole round
-takes out none: then every single deviation has just been tried. Moving a deviation elsewhere is not
-tried, so a schedule with fewer may exist.
+What counts is, in this order: preemptions, switches, steps. The search goes from cheap to thorough:
 
-Reference: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", TSE 2002, for
-the halving. We depart from it in the measure: not the number of deviations decides, but
-preemptions, then switches, then steps.
+1. *Regrouping*: steps that commute are put together thread by thread, by what is known of which
+   operations depend on each other. It is a guess, like everything here: a replay decides.
+2. *Taking out*: the schedule without its tail; without a stretch of one thread, which then runs
+   with the stretch before or behind it. This moves a preemption as well as removing it.
+3. *Iterative context bounding*: all schedules with 0 preemptions, then with 1, ..., as long as that
+   is fewer than what is known; those that switch where the failing schedule did come first. Where
+   the budget lasts, this proves that no schedule with fewer preemptions fails in this way.
+4. Every single stretch is taken out once more; only what loses the failure stays.
+
+Reference: Musuvathi and Qadeer, "Iterative Context Bounding for Systematic Testing of Multithreaded
+Programs", PLDI 2007, for the third; Walker and Runciman's dejafu for the first. We depart from both
+in that the failing schedule steers the search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from harness.engine.core import CORE, Choose, Core
-from harness.engine.thread import Thread
 from harness.errors import ReplayDivergence
-from harness.lockorder.rules import Witness
-from harness.search.recording import Failure, failure_again, record, setup_of, witness_of
-from harness.search.setup import Program, Setup
+from harness.search.attempts import REPLAYS_LEAST, STEPS_MAX, Attempt, Attempts, Block, SpentError
+from harness.search.bounded import Bounded
+from harness.search.flip import Flip, flipped
+from harness.search.recording import Failure, failure_again, setup_of
+from harness.search.regroup import regrouped
+from harness.search.setup import Program
 from harness.search.stage import Stage
-from harness.strategies.base import deciding
-from harness.strategies.replay import default_order
-from harness.trace.token import Token, decode, unpack
+from harness.trace.token import Token, decode
 
-# Replays spent on one failure; a schedule of some hundred deviations needs a few thousand.
-REPLAYS_MAX = 20_000
+# How many schedules are run to find one that passes, where all that were run fail.
+_NEIGHBOURS_MAX: Final = 200
 
 
 @dataclass(frozen=True)
-class _Best:
-    """The shortest schedule so far: its decisions, and what they cost."""
+class Cost:
+    """What a schedule costs its reader."""
 
-    taken: tuple[int, ...]
-    measure: tuple[int, int, int]
-
-    def deviations(self) -> list[int]:
-        """Positions of the decisions that are not the default."""
-        return [position for position, alternative in enumerate(self.taken) if alternative]
+    preemptions: int
+    switches: int
+    steps: int
 
 
-class _Following:
-    """Takes given alternatives as far as they exist, and the default elsewhere."""
+@dataclass(frozen=True)
+class Minimized:
+    """What came of minimizing a failure.
 
-    def __init__(self, wanted: Sequence[int]) -> None:
-        self._wanted = wanted
-        self.taken: list[int] = []
+    Attributes:
+        failure: The schedule that is left, as a failure of the same kind and fingerprint.
+        before: Cost of the schedule that was given.
+        after: Cost of the one that is left.
+        replays: Schedules run for it.
+        tried_without: Stretches of the result that were taken out one by one, each in vain.
+        one_minimal: All of them were; False where the budget was spent before.
+        fewest: No schedule with fewer preemptions fails in this way: all of them were run.
+        flip: The one pair of steps whose order decides; None where no schedule that was run passes.
+    """
 
-    def begin(self, core: Core) -> Choose:
-        """Return ``choose``; a change may shift what follows, so nothing here is a misfit."""
-        wanted = self._wanted
-
-        def pick(enabled: list[Thread]) -> Thread:
-            order = default_order(core, enabled)
-            position = len(self.taken)
-            alternative = wanted[position] if position < len(wanted) else 0
-            alternative = min(alternative, len(order) - 1)
-            self.taken.append(alternative)
-            return order[alternative]
-
-        return deciding(core, pick)
+    failure: Failure
+    before: Cost
+    after: Cost
+    replays: int
+    tried_without: int
+    one_minimal: bool
+    fewest: bool
+    flip: Flip | None
 
 
 def minimize(program: Program, failure: Failure) -> Failure:
@@ -74,121 +80,162 @@ def minimize(program: Program, failure: Failure) -> Failure:
 
     Returns:
         A failure of the same kind and fingerprint; ``failure``'s own schedule, recorded anew, where
-        nothing can be taken out.
+        nothing better was found.
 
     Raises:
         TokenError: The failure's token cannot be read.
         ReplayDivergence: The program has changed: the schedule does not fail in that way any more.
     """
-    token = decode(failure.token)
-    search = _Search(program, token)
-    with Stage(search.setup.hang_seconds) as stage:
-        search.stage = stage
-        best = search.improve()
-        return search.failure(best)
+    return minimized(program, failure.token).failure
+
+
+def minimized(
+    program: Program,
+    text: str,
+    *,
+    explain: bool = True,
+    steps_max: int = STEPS_MAX,
+    replays_least: int = REPLAYS_LEAST,
+) -> Minimized:
+    """``minimize`` with its evidence.
+
+    Args:
+        program: The program that failed.
+        text: The token.
+        explain: Look for the pair of steps whose order decides.
+        steps_max: Steps to replay in all, about.
+        replays_least: So many replays, however long.
+
+    Raises:
+        TokenError: The token cannot be read.
+        ReplayDivergence: The schedule does not fail in that way any more.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    token = decode(text)
+    with Stage(setup_of(token).hang_seconds) as stage:
+        attempts = Attempts(stage, program, token, steps_max, replays_least)
+        search = _Search(attempts, token)
+        return search.result(program, explain=explain)
 
 
 class _Search:
-    """The state of one minimization: program, what to keep, replays spent."""
+    """One minimization: the best schedule so far, and the attempts that led to it."""
 
-    stage: Stage
-
-    def __init__(self, program: Program, token: Token) -> None:
-        self._program = program
+    def __init__(self, attempts: Attempts, token: Token) -> None:
         self._token = token
-        self.setup: Setup = replace(setup_of(token), stop_at_first=True)
-        self._edges: list[Witness] = [witness_of(edge) for edge in token.edges]
-        self._replays = 0
-        self._seen: dict[tuple[int, ...], _Best | None] = {}
-
-    def improve(self) -> _Best:
-        """Take deviations out until a whole round of attempts takes out none."""
-        deviations = unpack(self._token.deviations)
-        length = max(deviations, default=-1) + 1
-        best = self._try([deviations.get(position, 0) for position in range(length)])
-        if best is None:
+        self._attempts = attempts
+        self._fewest = False
+        self._one_minimal = False
+        self._tried_without = 0
+        self.before = self._attempts.original()
+        if not self.before.fails:
             found = "another outcome of the same choices"
-            raise ReplayDivergence(self._token.steps, self._token.kind, found)
-        while True:
-            better = self._round(best)
-            if better is None or self._replays >= REPLAYS_MAX:
-                return best if better is None else better
-            best = better
+            raise ReplayDivergence(token.steps, token.kind, found)
+        self.best = self.before
 
-    def _round(self, best: _Best) -> _Best | None:
-        """The first improvement of ``best``, or None."""
-        for candidate in _candidates(best):
-            found = self._try(candidate)
-            if found is not None and found.measure < best.measure:
-                return found
-            if self._replays >= REPLAYS_MAX:
-                break
-        return None
-
-    def _try(self, wanted: Sequence[int]) -> _Best | None:
-        """Run a candidate; None unless it fails in the same way."""
-        key = tuple(wanted)
-        if key not in self._seen:
-            self._seen[key] = self._run(wanted)
-        return self._seen[key]
-
-    def _run(self, wanted: Sequence[int]) -> _Best | None:
-        self._replays += 1
-        following = _Following(wanted)
-        again = record(
-            self.stage,
-            self._program,
-            self.setup,
-            self._token.schedule,
-            following.begin,
-            self._edges,
-        )
-        failure = failure_again(self._token, again, self.setup)
-        if failure is None or failure.fingerprint != self._token.fingerprint:
-            return None
-        if failure.kind != self._token.kind:
-            return None
-        measure = (again.preemptions, CORE.switches, len(again.steps))
-        return _Best(tuple(following.taken), measure)
-
-    def failure(self, best: _Best) -> Failure:
-        """Record the best schedule once more, as the failure to return."""
-        following = _Following(best.taken)
-        again = record(
-            self.stage,
-            self._program,
-            self.setup,
-            self._token.schedule,
-            following.begin,
-            self._edges,
-        )
-        failure = failure_again(self._token, again, self.setup)
+    def result(self, program: Program, *, explain: bool) -> Minimized:
+        """Search, then record what is left."""
+        with contextlib.suppress(SpentError):
+            self._improve()
+        replays = self._attempts.replays
+        flip = self._explained() if explain else None
+        recording = self._attempts.recorded(self.best)
+        failure = failure_again(self._token, recording, self._attempts.setup)
         if failure is None:
-            raise ReplayDivergence(best.measure[2], self._token.kind, "no failure")
-        return failure.attach(self._program)
+            raise ReplayDivergence(len(self.best.order), self._token.kind, "no failure")
+        return Minimized(
+            failure.attach(program),
+            _cost(self.before),
+            _cost(self.best),
+            replays,
+            self._tried_without,
+            self._one_minimal,
+            self._fewest,
+            flip,
+        )
+
+    def _explained(self) -> Flip | None:
+        """The pair whose order decides, with a budget of its own."""
+        attempts = self._attempts
+        attempts.refill()
+        try:
+            if not attempts.passing:
+                bound = max(1, self.best.preemptions)
+                Bounded(attempts, self.best, bound).passing(_NEIGHBOURS_MAX)
+            return flipped(attempts, self.best)
+        except SpentError:
+            return None
+
+    def _improve(self) -> None:
+        """All of the phases; what is best so far stays in ``best``.
+
+        Raises:
+            SpentError: The budget is spent.
+        """
+        self._take_out()
+        self._regroup()
+        self._bound()
+        self._regroup()
+        self._take_out()
+        self._one_minimal = True
+
+    def _better(self, attempt: Attempt) -> bool:
+        if attempt.fails and attempt.measure < self.best.measure:
+            self.best = attempt
+            return True
+        return False
+
+    def _regroup(self) -> None:
+        """Put commuting steps together as long as that helps."""
+        while True:
+            steps = self._attempts.recorded(self.best).steps
+            orders = regrouped(steps)
+            if not any(self._better(self._attempts.order(order)) for order in orders):
+                return
+
+    def _take_out(self) -> None:
+        """Take stretches out until a whole round is in vain."""
+        improved = True
+        while improved:
+            improved = False
+            self._tried_without = 0
+            for candidate in _without(self.best):
+                self._tried_without += 1
+                if self._better(self._attempts.blocks(candidate)):
+                    improved = True
+                    break
+
+    def _bound(self) -> None:
+        """Schedules with fewer preemptions than the best one has, from none upwards."""
+        for bound in range(self.best.preemptions):
+            found = Bounded(self._attempts, self.best, bound).failing()
+            if found is not None:
+                self.best = found
+                break
+        self._fewest = True
 
 
-def _candidates(best: _Best) -> Iterator[list[int]]:
-    """Simpler schedules, the boldest first."""
-    deviations = best.deviations()
-    for keep in _halving(len(deviations)):
-        yield _without(best.taken, deviations[keep:])
-    size = len(deviations) // 2
-    while size >= 1:
-        for start in range(0, len(deviations), size):
-            yield _without(best.taken, deviations[start : start + size])
-        size //= 2
+def _cost(attempt: Attempt) -> Cost:
+    return Cost(attempt.preemptions, attempt.switches, len(attempt.order))
 
 
-def _halving(count: int) -> Iterator[int]:
-    """0, then ever more of ``count``: how many deviations to keep at the front."""
+def _without(attempt: Attempt) -> Iterator[list[Block]]:
+    """Simpler schedules, the boldest first: no tail, then each stretch merged with another."""
+    blocks = attempt.blocks()
     keep = 0
-    while keep < count:
-        yield keep
-        keep += max(1, (count - keep) // 2)
-
-
-def _without(taken: Sequence[int], positions: Sequence[int]) -> list[int]:
-    """``taken`` with the default at ``positions``."""
-    gone = frozenset(positions)
-    return [0 if position in gone else value for position, value in enumerate(taken)]
+    while keep < len(blocks):
+        yield blocks[:keep]
+        keep += max(1, (len(blocks) - keep) // 2)
+    size = max(1, len(blocks) // 2)
+    while size > 1:
+        for start in range(0, len(blocks), size):
+            yield blocks[:start] + blocks[start + size :]
+        size //= 2
+    for at, block in enumerate(blocks):
+        # Later: with the thread's next stretch, or wherever the default has it run.
+        yield blocks[:at] + blocks[at + 1 :]
+        # Earlier: with the thread's stretch before.
+        for back in range(at - 1, -1, -1):
+            if blocks[back].thread == block.thread:
+                yield [*blocks[:back], block, *blocks[back + 1 : at], *blocks[at + 1 :]]
+                break

@@ -59,7 +59,7 @@ def render(
     ):
         if section:
             lines += ["", *section]
-    lines += ["", "replay it:", *_command(replay_command, width)]
+    lines += ["", "replay it:", *command_lines(replay_command, width)]
     return "\n".join(lines)
 
 
@@ -217,7 +217,7 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _command(command: str, width: int) -> list[str]:
+def command_lines(command: str, width: int = 100) -> list[str]:
     """The command, broken where it is too wide so that a shell, or Python, reads the same."""
     if len(command) <= width:
         return [command]

@@ -253,6 +253,30 @@ def test_a_schedule_is_named_by_seed_and_number(cli: Cli) -> None:
     assert before.json["reproduced"] is False
 
 
+def test_minimize_prints_an_easier_token_and_the_pair_that_decides(cli: Cli) -> None:
+    found = cli("run", "toy-abba", "--seed", "3", "--strategy", "random", "--json")
+    given = found.json["scenarios"][0]["failures"][0]
+    ran = cli("minimize", given["token"], "--json")
+    text = cli("minimize", given["token"])
+
+    assert (ran.code, text.code) == (0, 0)
+    document = ran.json
+    assert document["fingerprint"] == given["fingerprint"]
+    assert document["preemptions"] == document["after"]["preemptions"] == 1
+    assert document["before"]["preemptions"] == given["preemptions"]
+    assert document["fewest"] is True
+    assert document["one_minimal"] is True
+    assert {document["flipped"][which]["operation"] for which in ("first", "second")} == {"acquire"}
+    assert "this order passes" in text.out
+    assert text.out.rstrip().endswith(document["token"])
+    again = cli("replay", document["token"], "--json").json
+    assert (again["reproduced"], again["preemptions"]) == (True, 1)
+
+
+def test_minimize_of_a_damaged_token_is_wrong_usage(cli: Cli) -> None:
+    assert cli("minimize", "ll1-AAAA").code == 2
+
+
 def test_a_trace_has_one_line_for_each_step(cli: Cli, tmp_path: Path) -> None:
     token = found_by(cli, "toy-abba")
     ran = cli("replay", token, "--trace", "steps.jsonl", "--json")

@@ -74,6 +74,17 @@ def test_a_bug_needs_as_many_preemptions_as_the_catalogue_says(mutant: Mutant) -
         assert (fewer.verdict, fewer.exhausted) == ("pass", True), fewer.failure
 
 
+@pytest.mark.slow
+def test_a_minimized_token_has_as_many_preemptions_as_the_catalogue_says() -> None:
+    """One more in few cases: another way to notice the same bug may need it."""
+    least = {m.id: m.depth for m in BUGS}
+    found = {c.quarry.id: c.found.best.preemptions for c in caught().values() if c.found}
+    above = {id_: found[id_] - depth for id_, depth in least.items() if found[id_] > depth}
+
+    assert set(above.values()) <= {1}
+    assert len(above) <= len(BUGS) // 10
+
+
 def test_the_defect_of_a_cancelled_request_in_flight_needs_a_preemption() -> None:
     """Two where the first thread has to send the request itself; here it is sent already."""
     program = program_of(Spec("cancel-retry", revision="seed", defects=("L1",)))
