@@ -6,19 +6,18 @@ all of ``PhysicalPageProvider`` and what it needs around it. ``Kernel`` is the w
 
 from model.asserts import InvariantBroken, KernelPanic
 from model.faults import FaultPlan
-from model.kernel import CORRECTED, REVISIONS, STANDING, Kernel, PendingCommit
+from model.kernel import DEFECTS, REVISIONS, Kernel, PendingCommit
 from model.locks import FORBIDDEN_EDGES, GOLDEN_EDGES, judge_edges
 from model.page import PAGE_SIZE, PageState, VmPage
 from model.status import Status
 from model.vmo import VmObjectPaged
 
 __all__ = [
-    "CORRECTED",
+    "DEFECTS",
     "FORBIDDEN_EDGES",
     "GOLDEN_EDGES",
     "PAGE_SIZE",
     "REVISIONS",
-    "STANDING",
     "FaultPlan",
     "InvariantBroken",
     "Kernel",

@@ -27,11 +27,9 @@ from model.status import Status
 from model.vmo import VmObjectPaged
 from model.world import World
 
-# Latent defects of the seed that the fixed revision corrects.
-CORRECTED: Final = frozenset({"L1", "L2"})
-# Those that stand in both revisions until their correction is modelled.
-STANDING: Final = frozenset({"L3", "L4", "L5"})
-REVISIONS: Final = {"seed": CORRECTED | STANDING, "fixed": STANDING}
+# Latent defects of the seed; the fixed revision has none of them.
+DEFECTS: Final = frozenset({"L1", "L2", "L3", "L4", "L5"})
+REVISIONS: Final[dict[str, frozenset[str]]] = {"seed": DEFECTS, "fixed": frozenset()}
 
 
 class Kernel:
@@ -60,8 +58,8 @@ class Kernel:
         """Boot; no schedule points.
 
         Args:
-            revision: ``"seed"`` has the latent defects L1 and L2, ``"fixed"`` does not.
-            defects: Exactly these of L1 and L2 instead (L3-L5 stand in any case).
+            revision: ``"seed"`` has the latent defects L1 to L5, ``"fixed"`` has none.
+            defects: Exactly these instead.
             pages: Physical pages of the machine.
             faults: What fails; copied, nothing counted yet.
             checks: Whether the invariants are on. The kernel's own asserts always are.
@@ -71,8 +69,8 @@ class Kernel:
         """
         if revision not in REVISIONS:
             raise UsageError(f"unknown revision {revision!r}; known are {', '.join(REVISIONS)}")
-        chosen = REVISIONS[revision] if defects is None else frozenset(defects) | STANDING
-        unknown = sorted(chosen - CORRECTED - STANDING)
+        chosen = REVISIONS[revision] if defects is None else frozenset(defects)
+        unknown = sorted(chosen - DEFECTS)
         if unknown:
             raise UsageError(f"unknown defects {', '.join(unknown)}; known are L1 to L5")
         self.invariants = Invariants() if checks else None

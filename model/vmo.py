@@ -71,7 +71,7 @@ class VmObjectPaged(RefCounted):
             return status, None
         phys_base = pages[0].paddr
         with cow.lock:
-            # L5: where this fails, the provider loans the pages and is never initialised.
+            # Where this fails, the provider gets the pages back and is never initialised.
             status = cow.add_new_pages_locked(0, pages)
             if status is Status.OK:
                 provider.init(cow, source, phys_base)

@@ -130,6 +130,7 @@ class Scenario:
         params: Parameters with their default values.
         expected: "clean"; "finding" (the canary); "inconclusive" (the vacuous scenario).
         drawn: Its operations are drawn from ``Context.seed``, which differs in every schedule.
+        early_timeouts: A timeout may fire at any step.
         steps_max: The step bound of one schedule.
     """
 
@@ -145,6 +146,7 @@ class Scenario:
     params: Mapping[str, str | int] = field(default_factory=dict)
     expected: Expected = "clean"
     drawn: bool = False
+    early_timeouts: bool = False
     steps_max: int = 20_000
 
     @property
@@ -211,6 +213,7 @@ def scenario(
     params: Mapping[str, str | int] | None = None,
     expected: Expected = "clean",
     drawn: bool = False,
+    early_timeouts: bool = False,
     steps_max: int = 20_000,
 ) -> Callable[[Callable[[Context], object]], Callable[[Context], object]]:
     """Enter a function into the catalogue; the arguments are those of ``Scenario``.
@@ -241,6 +244,7 @@ def scenario(
             params=dict(params or {}),
             expected=expected,
             drawn=drawn,
+            early_timeouts=early_timeouts,
             steps_max=steps_max,
         )
         return function

@@ -175,19 +175,15 @@ def _self_checks(report: Report) -> list[Part]:
 
 
 def _defects(bag: Bag) -> Part:
-    from model.kernel import CORRECTED, STANDING
+    from model.kernel import DEFECTS
 
     found = {catch.quarry.id for catch in bag.bugs() if catch.found is not None}
-    missed = sorted(CORRECTED - found)
+    missed = sorted(DEFECTS - found)
     detail = f"found {', '.join(sorted(found)) or 'none'}"
     if missed:
         detail += f"; missed {', '.join(missed)}"
     if bag.found(control=True):
         detail += "; also found in the fixed revision"
-    if STANDING:
-        detail += (
-            f" ({', '.join(sorted(STANDING))} stand in both revisions: not modelled as fixable)"
-        )
     verdict = (
         "inconclusive" if bag.interrupted else "pass" if bag.as_expected and not missed else "fail"
     )

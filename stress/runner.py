@@ -69,7 +69,7 @@ class Options:
             depth=self.depth,
             preemptions=self.preemptions,
             steps_max=entry.steps_max if self.steps_max is None else self.steps_max,
-            early_timeouts=self.early_timeouts,
+            early_timeouts=self.early_timeouts or entry.early_timeouts,
             hang_seconds=self.hang_seconds,
             stop_at_first=not self.keep_going,
             meta=spec.meta(),

@@ -231,6 +231,8 @@ class Core:
         if me.early:
             me.early = False
             me.excused = True
+            # It merely became runnable: whom it took the baton from goes on at no cost.
+            me.rested = self.steps
             self._advance(deadline)
 
     def cancel(self, thread: Thread) -> None:

@@ -163,13 +163,24 @@ class Lock(Primitive):
             CORE.enable(waiter)
 
     def take_back(self, me: Thread) -> None:
-        """After a wait: wait until the lock is free if need be, and take it."""
-        if self.owner is not None:
+        """After a wait: wait until the lock is free if need be, and take it.
+
+        Part of the step that ended the wait where the lock is free; a step of its own where that
+        step fired a timeout early, since others may act between the timer and the lock.
+        """
+        core = CORE
+        if self.owner is not None or me.excused:
             me.kind = "re-acquire"
             me.obj = self
             self.wanters.append(me)
             try:
-                CORE.block(me)
+                if self.owner is not None:
+                    core.block(me)
+                else:
+                    me.excused = False
+                    chosen = core.choose()
+                    if chosen is not me:
+                        core.preempt(me, chosen)
             finally:
                 self.wanters.remove(me)
         if self.lock_class is not None:

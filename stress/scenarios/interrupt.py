@@ -1,4 +1,4 @@
-"""Kill and suspend of a thread that commits or waits."""
+"""Kill, suspend and timers of a thread that commits or waits."""
 
 from __future__ import annotations
 
@@ -68,4 +68,30 @@ def kill_waiter(ctx: Context) -> None:
     race(kernel, victim, survivor, killer)
     assert None not in kernel.pages_of(lender)
     expect_zero(kernel, lender, 0, 1)
+    finish(kernel)
+
+
+@scenario(
+    "evict-timer",
+    summary="a reclaimer whose timer runs out while it waits for the evictor that has its page",
+    tags=("interrupt", "evict"),
+    exercises=("R3", "R12", "WaitUntilContiguousPageNotStackOwned", "EvictPageQueues"),
+    defects=("L4",),
+    early_timeouts=True,
+)
+def evict_timer(ctx: Context) -> None:
+    """Whoever comes back from a timer may find the interval gone that it waited for (15.4)."""
+    kernel = boot(ctx, 2)
+    lender = kernel.lender(1, absent=1)
+    borrower = kernel.borrower(1)
+    expect(kernel.supply(borrower))
+
+    def committer() -> None:
+        expect(kernel.commit(lender))
+
+    def evictor() -> None:
+        kernel.evict_page(borrower)
+
+    race(kernel, committer, evictor)
+    expect_zero(kernel, lender, 0)
     finish(kernel)

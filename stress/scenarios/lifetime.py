@@ -169,3 +169,52 @@ def close_lender_borrowed(ctx: Context) -> None:
     if kernel.pages_of(borrower)[0] is not None:
         expect_content(kernel, borrower, 0, b"pager...........")
     finish(kernel)
+
+
+@scenario(
+    "close-lender-fault",
+    summary="the last reference of a lender against a page fault that takes its page back",
+    tags=("close", "fault"),
+    exercises=("WaitOnEvent", "Detach", "OnClose", "DeleteLender", "fbl_recycle"),
+    defects=("L3",),
+)
+def close_lender_fault(ctx: Context) -> None:
+    """A faulting thread waits with nothing but the page source; the VMO may go meanwhile (15.3)."""
+    kernel = boot(ctx, 2)
+    lender = kernel.lender(2, absent=1)
+
+    def faulter() -> None:
+        pending = kernel.begin_commit(lender, 1, 1)
+        if expect(pending.status, "SHOULD_WAIT", GONE).name == "SHOULD_WAIT":
+            expect(pending.wait())
+
+    def closer() -> None:
+        kernel.destroy(lender)
+
+    race(kernel, faulter, closer)
+    finish(kernel)
+
+
+@scenario(
+    "create-lender",
+    summary="a lender whose creation runs out of memory, while others borrow",
+    tags=("create",),
+    exercises=("CreateContiguous", "AddNewPagesLocked", "FreePages", "OnClose"),
+    defects=("L5",),
+    faults="page_list_node@2",
+)
+def create_lender(ctx: Context) -> None:
+    """What creation had taken is ordinary memory again: no lender is left that could end a loan."""
+    kernel = boot(ctx, 5)
+    kernel.lender(1, absent=1)
+    borrower = kernel.borrower(1)
+
+    def creator() -> None:
+        status, lender = kernel.create_contiguous(3)
+        assert (expect(status, "OK", "NO_MEMORY").name == "OK") == (lender is not None)
+
+    def supplier() -> None:
+        expect(kernel.supply(borrower), "OK", "NO_MEMORY")
+
+    race(kernel, creator, supplier)
+    finish(kernel)

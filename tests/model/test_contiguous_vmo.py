@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from model import FaultPlan, Kernel, PageState, Status
 from model.page import PAGE_SIZE, ZEROES
 
@@ -208,18 +210,30 @@ def test_a_vmo_of_size_zero_is_never_initialised_and_dies_cleanly(run):
     run.once(program)
 
 
-def test_a_lender_whose_creation_fails_leaves_its_pages_loaned(run):
-    """L5 stands in both revisions: 15.31."""
+def creation_fails(loaned, **options):
+    """15.31: no memory for the second page list node of a new lender of three pages."""
 
     def program():
-        kernel = Kernel(pages=6, faults=FaultPlan.parse("page_list_node@2"))
+        kernel = Kernel(pages=6, faults=FaultPlan.parse("page_list_node@2"), **options)
         status, vmo = kernel.create_contiguous(3)
         assert (status, vmo) == (Status.NO_MEMORY, None)
-        assert kernel.pmm.count_loaned_pages() == 3
-        assert kernel.pmm.count_free_pages() == 3
+        assert kernel.pmm.count_loaned_pages() == loaned
+        assert kernel.pmm.count_free_pages() == 6 - loaned
+        kernel.quiesce()
         kernel.destroy_all()
 
-    assert "I32" in run.finding(program).message
+    return program
+
+
+@pytest.mark.parametrize("options", [{"revision": "seed"}, {"defects": {"L5"}}])
+def test_a_lender_whose_creation_fails_leaves_its_pages_loaned(run, options):
+    failure = run.finding(creation_fails(3, **options))
+    assert "I12" in failure.message or "I32" in failure.message
+
+
+@pytest.mark.parametrize("options", [{"revision": "fixed"}, {"defects": {"L1", "L2", "L3", "L4"}}])
+def test_pages_of_a_lender_that_never_came_to_be_are_ordinary_again(run, options):
+    run.once(creation_fails(0, **options))
 
 
 def test_closed_handles_are_refused(run):

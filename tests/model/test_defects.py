@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import UsageError, explore, replay, spawn
+from harness import UsageError, explore, parallel, replay, spawn
 from model import FaultPlan, Kernel, Status
 
 
@@ -92,6 +92,41 @@ def test_a_failed_supply_leaves_every_absent_page_loaned(run, at):
         kernel.destroy_all()
 
     run.once(program)
+
+
+def closes_under_a_fault(**options):
+    """15.3: the last reference of the VMO goes while a faulting thread takes its page back."""
+
+    def program():
+        kernel = Kernel(**options)
+        lender = kernel.lender(2, absent=1)
+        pending = kernel.begin_commit(lender, 1, 1)
+
+        def fault():
+            assert pending.wait() is Status.OK
+
+        parallel(fault, lambda: kernel.destroy(lender), names=["F", "X"])
+        kernel.quiesce()
+        kernel.destroy_all()
+
+    return program
+
+
+@pytest.mark.parametrize("options", [{"revision": "seed"}, {"defects": {"L3"}}])
+def test_l3_is_found(options):
+    """One preemption suffices: 15.3."""
+    report = explore(closes_under_a_fault(**options), "dfs", None, preemptions=1)
+    assert report.failure is not None
+    assert report.failure.preemptions == 1
+    assert any(oracle in report.failure.message for oracle in ("I17", "I20", "I28", "a.pmm"))
+
+
+@pytest.mark.parametrize("options", [{"revision": "fixed"}, {"defects": {"L1", "L2", "L4", "L5"}}])
+def test_l3_is_absent_where_it_is_corrected(run, options):
+    """Exhaustively to two preemptions, and further out by chance."""
+    report = explore(closes_under_a_fault(**options), "dfs", None, preemptions=2)
+    assert (report.verdict, report.exhausted) == ("pass", True)
+    run.clean(closes_under_a_fault(**options), 2000)
 
 
 def test_unknown_revisions_and_defects_are_refused(run):

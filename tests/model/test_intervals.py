@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness import Event, parallel, sleep, spawn
 from model import Kernel, PageState, Status
 from model.page import StackOwner, VmPage
@@ -183,11 +185,11 @@ def test_the_owner_cannot_wait_for_itself(run):
     assert "a.solpi.not_self" in run.finding(program).message
 
 
-def test_the_timed_block_can_miss_the_end_of_the_interval(run):
-    """L4 stands: with early timeouts the waiter comes back to a queue that is gone (15.4)."""
+def times_out_on_an_interval(**options):
+    """15.4: the waiter's timer runs out, the owner ends its interval, the waiter blocks again."""
 
     def program():
-        kernel = Kernel(pages=2)
+        kernel = Kernel(pages=2, **options)
         (page,) = loaned(kernel, 1)
 
         def owner():
@@ -197,8 +199,18 @@ def test_the_timed_block_can_miss_the_end_of_the_interval(run):
 
         parallel(owner, lambda: wait_for(kernel._world, page), names=["owner", "waiter"])
 
-    failure = run.finding(program, 20_000, early_timeouts=True)
+    return program
+
+
+@pytest.mark.parametrize("options", [{"revision": "seed"}, {"defects": {"L4"}}])
+def test_the_timed_block_can_miss_the_end_of_the_interval(run, options):
+    failure = run.finding(times_out_on_an_interval(**options), 5_000, early_timeouts=True)
     assert "I24" in failure.message
+
+
+@pytest.mark.parametrize("options", [{"revision": "fixed"}, {"defects": {"L1", "L2", "L3", "L5"}}])
+def test_an_infinite_block_misses_nothing(run, options):
+    run.clean(times_out_on_an_interval(**options), 2_000, early_timeouts=True)
 
 
 def test_supply_from_within_an_interval_is_nested(run):
