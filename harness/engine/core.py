@@ -138,8 +138,7 @@ class Core:
         self.early = False
         self.fresh = True
         self.aborting = False
-        # Why the schedule ended early without a finding: bound, blocked, hang, interrupted, ...
-        self.cut: str | None = None
+        self.cut: str | None = None  # why the schedule ended without a finding, if it was cut
         self.error: BaseException | None = None
         self.finding: Finding | None = None
 
@@ -231,8 +230,7 @@ class Core:
         if me.early:
             me.early = False
             me.excused = True
-            # It merely became runnable: whom it took the baton from goes on at no cost.
-            me.rested = self.steps
+            me.rested = self.steps  # the timer only made it runnable: to switch back is free
             self._advance(deadline)
 
     def cancel(self, thread: Thread) -> None:
