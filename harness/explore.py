@@ -67,7 +67,7 @@ def explore(
         steps_max: Step bound of one schedule.
         seconds: Wall time after which no further schedule begins.
         stop_at_first: Stop at the first failing schedule.
-        races: Not available yet.
+        races: Two accesses of a ``Shared``, one of them a write, that nothing orders are a failure.
         early_timeouts: The strategy may fire a timeout at any step.
         hang_seconds: Wall time without a step after which the running thread counts as hung.
         processes: Divide the schedules among so many processes; needs an importable program.
@@ -83,7 +83,7 @@ def explore(
         UsageError: An argument cannot work, or the program misused a primitive.
         KeyboardInterrupt: Ctrl-C; the schedule was ended cleanly.
     """
-    _refuse_missing(races=races, mode=mode, patch=patch, lines=lines)
+    _refuse_missing(mode=mode, patch=patch, lines=lines)
     setup = Setup(
         strategy=strategy,
         seed=seed,
@@ -94,6 +94,7 @@ def explore(
         hang_seconds=hang_seconds,
         stop_at_first=stop_at_first,
         mode_blind=mode_blind,
+        races=races,
     )
     setup.check()
     _check_budget(setup, schedules, seconds, processes)
@@ -107,11 +108,10 @@ def explore(
     return assemble(program, setup, [part])
 
 
-def _refuse_missing(*, races: bool, mode: str, patch: bool, lines: Sequence[object]) -> None:
+def _refuse_missing(*, mode: str, patch: bool, lines: Sequence[object]) -> None:
     if mode not in ("controlled", "free"):
         raise UsageError(f"mode must be 'controlled' or 'free', got {mode!r}")
     for asked, name in (
-        (races, "races=True"),
         (mode == "free", "mode='free'"),
         (patch, "patch=True"),
         (lines, "lines="),

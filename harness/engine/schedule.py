@@ -27,12 +27,14 @@ class Limits:
     Attributes:
         steps: The step bound.
         early_timeouts: The strategy may fire a timeout at any step.
+        races: Two accesses of a ``Shared`` that nothing orders end the schedule.
     """
 
-    __slots__ = ("early_timeouts", "steps")
+    __slots__ = ("early_timeouts", "races", "steps")
 
-    def __init__(self, steps: int, *, early_timeouts: bool = False) -> None:
+    def __init__(self, steps: int, *, early_timeouts: bool = False, races: bool = False) -> None:
         """Plain data."""
+        self.races = races
         self.steps = steps
         self.early_timeouts = early_timeouts
 

@@ -338,6 +338,8 @@ def setup_of(token: Token) -> Setup:
         seed=token.seed,
         steps_max=token.steps_max,
         early_timeouts=token.early_timeouts,
+        # A schedule that failed otherwise had no race before that.
+        races=token.kind == "data-race",
         meta=token.meta,
     )
 

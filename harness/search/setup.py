@@ -33,6 +33,7 @@ class Setup:
         hang_seconds: Wall time without a step after which a thread counts as hung.
         stop_at_first: Stop at the first failing schedule.
         meta: Carried by tokens.
+        races: Look for data races.
         mode_blind: Lock rules treat readers like writers, as the kernel does.
     """
 
@@ -46,6 +47,7 @@ class Setup:
     stop_at_first: bool = True
     meta: Meta = field(default_factory=dict)
     mode_blind: bool = False
+    races: bool = False
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -66,7 +68,7 @@ class Setup:
 
     def limits(self) -> Limits:
         """The bounds of one schedule."""
-        return Limits(self.steps_max, early_timeouts=self.early_timeouts)
+        return Limits(self.steps_max, early_timeouts=self.early_timeouts, races=self.races)
 
     def rules(self) -> LockRules:
         """Fresh lock rules."""

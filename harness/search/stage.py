@@ -18,11 +18,12 @@ from typing import Final, Self
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.pool import Pool, Watchdog, holder, settled, strangers_noticed
 from harness.engine.schedule import Limits, run
-from harness.engine.thread import OUTSIDE, Thread
+from harness.engine.thread import OUTSIDE, Recorder, Thread
 from harness.errors import UsageError
 from harness.lockorder.rules import LockRules
 from harness.search.setup import Program, Setup
 from harness.strategies import Options, Strategy, strategy_named
+from harness.trace.races import Both, RaceRecorder
 from harness.trace.recorder import TraceRecorder
 
 
@@ -87,7 +88,7 @@ class Stage:
         recorder = TraceRecorder(CORE) if record else None
         self._watchdog.schedule(schedule or -1)
         try:
-            core = run(program, self.pool, rules, limits, begin, recorder)
+            core = run(program, self.pool, rules, limits, begin, _watching(limits, recorder))
         finally:
             self._watchdog.schedule(0)
         return core, recorder
@@ -106,6 +107,14 @@ class Stage:
             # Yielding is a hint; while all of our threads sleep, somebody else must run.
             self._napped = now
             select.select((), (), (), _NAP_SECONDS)
+
+
+def _watching(limits: Limits, recorder: TraceRecorder | None) -> Recorder | None:
+    """What looks on: the recorder of the story, what looks for races, both, or nobody."""
+    if not limits.races:
+        return recorder
+    races = RaceRecorder(CORE, stacks=recorder is not None)
+    return races if recorder is None else Both(recorder, races)
 
 
 _GIVE_WAY_SECONDS: Final = 0.004
