@@ -23,6 +23,7 @@ from harness.errors import UsageError
 from harness.lockorder.rules import LockRules
 from harness.search.setup import Program, Setup
 from harness.strategies import Options, Strategy, strategy_named
+from harness.strategies.profile import Profile
 from harness.trace.races import Both, RaceRecorder
 from harness.trace.recorder import TraceRecorder
 
@@ -185,8 +186,9 @@ def prepare(stage: Stage, program: Program, setup: Setup) -> Strategy:
     if kind.needs_pilot:
         pilot = strategy_named("random")(options)
         for number in range(PILOTS):
-            before = _Before(pilot, number)
+            before = _Before(pilot, number, options.profile)
             core, _ = stage.run(program, setup.rules(), setup.limits(), before.begin, 0)
+            options.profile.merge()
             if core.cut in ("hang", "interrupted"):
                 break
             options.length = max(options.length, core.steps - before.steps)
@@ -197,13 +199,14 @@ def prepare(stage: Stage, program: Program, setup: Setup) -> Strategy:
 class _Before:
     """Counts the steps before the first decision of a pilot schedule, where nothing is decided."""
 
-    def __init__(self, pilot: Strategy, number: int) -> None:
+    def __init__(self, pilot: Strategy, number: int, profile: Profile) -> None:
         self._pilot = pilot
         self._number = number
+        self._profile = profile
         self.steps = 0
 
     def begin(self, core: Core) -> Choose:
-        inner = self._pilot.begin(core, self._number)
+        inner = self._profile.watching(core, self._pilot.begin(core, self._number))
 
         def choose() -> Thread:
             thread = inner()

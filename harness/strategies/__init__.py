@@ -1,6 +1,6 @@
 """Strategies: who takes the next step. Importing this package registers all of them."""
 
-from harness.strategies import dfs, pct, portfolio, random_walk, round_robin
+from harness.strategies import dfs, pct, portfolio, pos, random_walk, round_robin, surw, urw
 from harness.strategies.base import Options, Strategy, names, register, strategy_named
 
 __all__ = [
@@ -10,8 +10,11 @@ __all__ = [
     "names",
     "pct",
     "portfolio",
+    "pos",
     "random_walk",
     "register",
     "round_robin",
     "strategy_named",
+    "surw",
+    "urw",
 ]

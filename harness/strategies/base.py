@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from harness.errors import UsageError
+from harness.strategies.profile import Profile
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
@@ -33,9 +34,10 @@ class Options:
         preemptions: Bound of ``dfs``; None explores all.
         length: Steps of the longest pilot schedule from its first decision on.
         threads: Threads of the pilot schedules, at most.
+        profile: What the pilot schedules did.
     """
 
-    __slots__ = ("depth", "length", "preemptions", "seed", "threads")
+    __slots__ = ("depth", "length", "preemptions", "profile", "seed", "threads")
 
     def __init__(self, seed: int = 0, depth: int = 3, preemptions: int | None = None) -> None:
         """Check what a caller may get wrong.
@@ -58,6 +60,7 @@ class Options:
         self.preemptions = preemptions
         self.length = 0
         self.threads = 1
+        self.profile = Profile()
 
     def stream(self, name: str, schedule: int) -> int:
         """A seed for the random generator of one schedule of one strategy.
@@ -105,7 +108,7 @@ class Strategy:
     Attributes:
         name: How callers ask for it.
         fair: Every enabled thread runs eventually, so a run that hits the step bound is a livelock.
-        needs_pilot: Wants ``Options.length`` and ``Options.threads`` measured first.
+        needs_pilot: Wants ``length``, ``threads`` and ``profile`` of ``Options`` measured first.
         sequential: Schedule n is only reached through 1 to n-1; cannot be split over processes.
         bounded: Takes ``preemptions``.
     """
@@ -165,11 +168,28 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def deciding(core: Core, pick: Callable[[list[Thread]], Thread]) -> Choose:
+def numbers(block: Callable[[], bytes]) -> Callable[[], int]:
+    """A function that returns one number below 2**32 after the other, from ``Blocks.of``."""
+    drawn: list[int] = []
+
+    def draw() -> int:
+        if not drawn:
+            drawn.extend(_NUMBERS.unpack(block()))
+        return drawn.pop()
+
+    return draw
+
+
+_NUMBERS: Final = struct.Struct("<16I")
+
+
+def deciding(core: Core, pick: Callable[[list[Thread]], Thread], *, always: bool = False) -> Choose:
     """A ``choose`` around ``pick``, for strategies whose speed is not critical.
 
-    ``pick`` is called only where there is something to decide, with the enabled threads in the
-    order of their creation.
+    Args:
+        core: The engine.
+        pick: Called with the enabled threads in the order of their creation.
+        always: Call it also where one thread only can run; otherwise where there is a decision.
     """
     run = core.run
     record = core.choices.append
@@ -179,7 +199,7 @@ def deciding(core: Core, pick: Callable[[list[Thread]], Thread]) -> Choose:
         if steps > core.limit:
             core.over()
         if len(run) == 1:
-            return run[0]
+            return pick(run) if always else run[0]
         thread = pick(sorted(run, key=_index))
         record(thread.index)
         return thread

@@ -36,7 +36,9 @@ fair = pytest.mark.parametrize("strategy", [n for n in names() if strategy_named
 
 
 def test_the_strategies_of_this_version_are_registered() -> None:
-    assert {"dfs", "pct", "portfolio", "random", "round-robin"} <= set(names())
+    assert {"dfs", "pct", "portfolio", "pos", "random", "round-robin", "surw", "urw"} <= set(
+        names()
+    )
 
 
 # -- programs -----------------------------------------------------------------------------------
