@@ -1,4 +1,4 @@
-"""``urw`` and ``surw`` are uniform over interleavings: 252 orders of two threads of five steps each."""
+"""``urw`` and ``surw`` give each of the 252 orders of two threads of five steps the same chance."""
 
 from __future__ import annotations
 
