@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def test_lock_logs_are_the_same_for_any_number_of_jobs(cli: Cli, tmp_path: Path)
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT works in children also where a background shell made all of us ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_with_what_was_found_so_far(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stress", "run", "toy-abba", "toy-clean", "--seconds", "60"]
     running = subprocess.Popen(
