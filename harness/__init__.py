@@ -6,92 +6,37 @@ operations are the schedule points. ``explore`` runs it under many schedules; a 
 with a token that ``replay`` turns into exactly the same run again.
 """
 
-from harness.errors import (
-    HarnessError,
-    InternalError,
-    ReplayDivergence,
-    ScheduleFailure,
-    TokenError,
-    UsageError,
-)
-from harness.explore import Exploration, Failure, check, explore, minimize, replay
-from harness.lockorder.classes import LockClass, LockFlags
-from harness.sync import (
-    Atomic,
-    Barrier,
-    BrokenBarrierError,
-    Condition,
-    Event,
-    Mutex,
-    RwLock,
-    Semaphore,
-    Shared,
-    SpinLock,
-    Thread,
-    WaitQueue,
-    WaitResult,
-    acquire_all,
-    assert_held,
-    assert_no_locks_held,
-    current_schedule,
-    current_thread,
-    excludes,
-    guarded_by,
-    in_schedule,
-    invariant,
-    monotonic,
-    note,
-    parallel,
-    requires,
-    sleep,
-    sometimes,
-    spawn,
-    yield_now,
-)
+from __future__ import annotations
 
-__all__ = [
-    "Atomic",
-    "Barrier",
-    "BrokenBarrierError",
-    "Condition",
-    "Event",
-    "Exploration",
-    "Failure",
-    "HarnessError",
-    "InternalError",
-    "LockClass",
-    "LockFlags",
-    "Mutex",
-    "ReplayDivergence",
-    "RwLock",
-    "ScheduleFailure",
-    "Semaphore",
-    "Shared",
-    "SpinLock",
-    "Thread",
-    "TokenError",
-    "UsageError",
-    "WaitQueue",
-    "WaitResult",
-    "acquire_all",
-    "assert_held",
-    "assert_no_locks_held",
-    "check",
-    "current_schedule",
-    "current_thread",
-    "excludes",
-    "explore",
-    "guarded_by",
-    "in_schedule",
-    "invariant",
-    "minimize",
-    "monotonic",
-    "note",
-    "parallel",
-    "replay",
-    "requires",
-    "sleep",
-    "sometimes",
-    "spawn",
-    "yield_now",
-]
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.public import *  # noqa: F403 - one list of names, in one place
+else:
+
+    def __getattr__(name: str) -> object:
+        """Load everything at the first use: the pytest plugin is imported by every pytest run."""
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(name)
+        # Not "from harness import": that asks this function first.
+        public = importlib.import_module("harness.public")
+        globals().update({each: getattr(public, each) for each in public.__all__})
+        globals()["__all__"] = public.__all__
+        if name not in globals():
+            raise AttributeError(f"module 'harness' has no attribute {name!r}")
+        return globals()[name]
+
+
+class _Package(ModuleType):
+    """Keeps ``harness.explore`` the function, whoever imports the module of that name first."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "explore" and isinstance(value, ModuleType):
+            value = value.explore
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

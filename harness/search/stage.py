@@ -13,7 +13,7 @@ import time
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.pool import Pool, Watchdog, holder, settled, strangers_noticed
@@ -177,6 +177,53 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+class Alarm:
+    """A time limit that is set from outside by SIGALRM: it acts once the schedule is unwound.
+
+    Its handler would raise in the calling thread, which may be parked while another has the baton.
+    One that finds the calling thread stuck in something uncontrolled ends the schedule there.
+    """
+
+    def __init__(self) -> None:
+        self._rung: list[int] = []
+        self._act: Any = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
+        if threading.current_thread() is not threading.main_thread():
+            self._act = None
+
+    def __enter__(self) -> Self:
+        """Take the place of the handler."""
+        if callable(self._act):
+            signal.signal(signal.SIGALRM, self._ring)
+        return self
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        self._rung.append(CORE.steps)
+        CORE.stop = "interrupted"
+        CORE.limit = 0
+        CORE.fresh = True
+        # Again: an exploration that begins only now knows nothing of it.
+        signal.setitimer(signal.ITIMER_REAL, _ALARM_AGAIN_SECONDS)
+        mine = holder() is not OUTSIDE and holder().ident == get_ident()
+        if mine and self._rung[-2:] == [CORE.steps] * 2:
+            CORE.end("interrupted")
+
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> bool:
+        """Give the place back; what the alarm ended is no Ctrl-C."""
+        if callable(self._act):
+            signal.signal(signal.SIGALRM, self._act)
+        if self._rung:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return bool(self._rung) and kind is KeyboardInterrupt
+
+    def act(self) -> None:
+        """Call the handler, if the alarm rang meanwhile."""
+        if self._rung:
+            self._act(signal.SIGALRM, None)
+
+
+_ALARM_AGAIN_SECONDS: Final = 0.3
 
 
 def prepare(stage: Stage, program: Program, setup: Setup) -> Strategy:

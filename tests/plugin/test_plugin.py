@@ -1,0 +1,395 @@
+"""The pytest plugin as a project that uses it sees it: what pytest prints, and its exit codes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import xml.etree.ElementTree as ET
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from harness import explore, pytest_plugin
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+RACE = """
+import pytest
+from harness import Shared, parallel
+
+@pytest.mark.schedules(200, strategy="random")
+def test_count():
+    cell = Shared(0, "cell")
+
+    def count():
+        cell.set(cell.get() + 1)
+
+    parallel(count, count)
+    assert cell.get() == 2
+"""
+FINE = """
+import pathlib
+import pytest
+from harness import Mutex, current_schedule, parallel
+
+def body(path, *lines):
+    mutex = Mutex("mutex")
+
+    def locked():
+        with mutex:
+            pass
+
+    parallel(locked, locked)
+    with open(path, "a") as log:
+        print(current_schedule(), *lines, file=log)
+"""
+TOKEN = re.compile(r"^token: (ll1-\S+)$", re.MULTILINE)
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    """Run pytest on a file, with this plugin loaded exactly once and no other of the project's."""
+    if not _installed():
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    sources: list[str] = []
+
+    def ran(source: str, *args: str, fresh: bool = False) -> pytest.RunResult:
+        # A name of its own for each: bytecode of an edit within the same second is stale.
+        if source not in sources:
+            sources.append(source)
+        path = pytester.makepyfile(**{f"test_{sources.index(source)}": source})
+        arguments = [*_plugin(), *args, path.name]
+        if fresh:
+            return pytester.runpytest_subprocess(*arguments)
+        return pytester.runpytest_inprocess(*arguments)
+
+    return ran
+
+
+def _installed() -> bool:
+    """Whether pytest finds the plugin by itself."""
+    return any(point.name == "lockloom" for point in entry_points(group="pytest11"))
+
+
+def _plugin() -> list[str]:
+    """Loads the plugin where it is not installed; twice is an error."""
+    return [*([] if _installed() else ["-p", "harness.pytest_plugin"]), "-p", "no:cacheprovider"]
+
+
+def token_of(result: pytest.RunResult) -> str:
+    found: list[str] = TOKEN.findall(result.stdout.str())
+    assert len(found) == 1, result.stdout.str()
+    return found[0]
+
+
+def bodies(path: Path) -> list[str]:
+    """What each run of a body has written."""
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_a_failing_test_shows_its_token_its_minimized_interleaving_and_the_command(run) -> None:
+    result = run(RACE)
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "assertion in schedule *: AssertionError: assert 1 == 2",
+            "token: ll1-*",
+            "replay it: python -m pytest test_*.py::test_count --schedule-token ll1-*",
+            "*- Captured schedule call -*",
+            "*3 threads, 6 steps, 4 switches, 1 preemption,*",
+            "step  0 main *1 count *2 count#2*",
+            "*P get cell → 0*",
+            "*✗ assertion",
+            "replay it:",
+            "FAILED test_*.py::test_count - assertion in schedule *",
+        ]
+    )
+    assert "pytest_plugin.py" not in result.stdout.str()
+
+
+def test_the_printed_command_replays_the_same_schedule(run, pytester: pytest.Pytester) -> None:
+    result = run(RACE)
+    command = re.findall(r"^replay it: (.+)$", result.stdout.str(), re.MULTILINE)[0]
+    _, _, _, node, *options = shlex.split(command)
+    again = pytester.runpytest_inprocess(*_plugin(), node, *options)
+
+    again.assert_outcomes(failed=1)
+    assert token_of(again) == token_of(result)
+    digest = re.compile(r"digest (\w{16})")
+    assert digest.findall(again.stdout.str()) == digest.findall(result.stdout.str())
+
+
+def test_a_token_that_no_longer_fails_passes_and_one_that_does_not_fit_fails(run) -> None:
+    token = token_of(run(RACE))
+
+    run(RACE.replace("== 2", ">= 1"), "--schedule-token", token).assert_outcomes(passed=1)
+    other = run(RACE.replace("cell.get() + 1", "1"), "--schedule-token", token)
+    other.assert_outcomes(failed=1)
+    other.stdout.fnmatch_lines(["the schedule does not fit this program from step *"])
+
+
+def test_the_token_is_a_property_in_junit_files(run, pytester: pytest.Pytester) -> None:
+    result = run(RACE, "--junit-xml", "junit.xml")
+    case = ET.parse(pytester.path / "junit.xml").find(".//testcase")
+
+    assert case is not None
+    properties = {each.get("name"): each.get("value") for each in case.iter("property")}
+    assert properties == {"schedule_token": token_of(result)}
+
+
+def test_two_workers_explore_the_same_schedules_as_none(run) -> None:
+    alone = run(RACE, "--schedule-seed", "5")
+    divided = run(RACE, "--schedule-seed", "5", "-n", "2", fresh=True)
+
+    divided.assert_outcomes(failed=1)
+    assert token_of(divided) == token_of(alone)
+    divided.stdout.fnmatch_lines(["*P get cell → 0*"])
+
+
+def test_nothing_interleaved_is_a_failure_with_its_reason(run) -> None:
+    result = run("import pytest\n@pytest.mark.schedules\ndef test_nothing(): pass\n")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["inconclusive: no schedule ever had two threads to choose from*"])
+
+
+def test_a_hang_is_a_failure_with_the_stacks_in_a_section(run) -> None:
+    result = run(
+        """
+import select
+import pytest
+from harness import Shared, parallel
+
+@pytest.mark.schedules(5, hang_seconds=0.2)
+def test_hang():
+    cell = Shared(0, "cell")
+
+    def stuck():
+        cell.get()
+        select.select((), (), (), 0.6)
+
+    parallel(stuck, cell.get)
+"""
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "inconclusive: thread stuck blocked in something the harness does not control*",
+            "*- Captured schedule call -*",
+            "*select.select(*",
+        ]
+    )
+
+
+def test_the_command_line_overrides_the_mark(run, pytester: pytest.Pytester) -> None:
+    marked = FINE + "\n@pytest.mark.schedules(7, strategy='random')\ndef test_it(): body('log')\n"
+    log = pytester.path / "log"
+
+    run(marked).assert_outcomes(passed=1)
+    assert [str(number) for number in range(1, 8)] == bodies(log)
+    log.unlink()
+    run(marked, "--schedules", "3").assert_outcomes(passed=1)
+    assert ["1", "2", "3"] == bodies(log)
+    log.unlink()
+    run(marked, "--schedule-strategy", "dfs", "--schedules", "100").assert_outcomes(passed=1)
+    assert ["1", "2"] == bodies(log)  # every interleaving of two critical sections
+
+
+def test_fixtures_are_made_once_and_the_body_runs_once_per_schedule(
+    run, pytester: pytest.Pytester
+) -> None:
+    result = run(
+        FINE
+        + """
+@pytest.fixture
+def made(tmp_path):
+    with open("fixtures", "a") as log:
+        print("up", file=log)
+    yield tmp_path
+    with open("fixtures", "a") as log:
+        print("down", file=log)
+
+@pytest.mark.schedules(4, strategy="random")
+@pytest.mark.parametrize("word", ["one", "two"])
+def test_it(made, word):
+    assert made.is_dir()
+    body("log", word)
+"""
+    )
+
+    result.assert_outcomes(passed=2)
+    assert ["up", "down"] * 2 == bodies(pytester.path / "fixtures")
+    wanted = [f"{number} {word}" for word in ("one", "two") for number in range(1, 5)]
+    assert wanted == bodies(pytester.path / "log")
+
+
+def test_state_that_a_fixture_keeps_between_schedules_is_found_out(run) -> None:
+    result = run(
+        """
+import pytest
+from harness import Shared, parallel
+
+@pytest.fixture
+def seen():
+    return []
+
+@pytest.mark.schedules(50, strategy="random")
+def test_it(seen):
+    cell = Shared(0, "cell")
+    parallel(cell.get, cell.get)
+    seen.append(1)
+    assert len(seen) != 3
+"""
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["nondeterminism in schedule 3: *"])
+
+
+def test_a_method_of_a_test_case_is_explored_between_its_set_up_and_tear_down(
+    run, pytester: pytest.Pytester
+) -> None:
+    result = run(
+        FINE
+        + """
+import unittest
+
+class CaseTest(unittest.TestCase):
+    def setUp(self):
+        self.path = "log"
+        body_log = open("fixtures", "a")
+        print("up", file=body_log)
+        body_log.close()
+
+    @pytest.mark.schedules(3, strategy="random")
+    def test_fine(self):
+        body(self.path)
+
+    @pytest.mark.schedules(3, strategy="random")
+    def test_wrong(self):
+        body(self.path)
+        self.assertEqual(1, 2)
+
+    @pytest.mark.schedules(3, strategy="random")
+    def test_skipped(self):
+        self.skipTest("not here")
+"""
+    )
+
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    assert ["up"] * 3 == bodies(pytester.path / "fixtures")
+    result.stdout.fnmatch_lines(["assertion in schedule 1: AssertionError: 1 != 2"])
+
+
+def test_a_skip_in_the_body_skips_the_test(run) -> None:
+    source = "import pytest\n@pytest.mark.schedules\ndef test_it(): pytest.skip('not today')\n"
+    result = run(source, "-rs")
+
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * not today"])
+
+
+@pytest.mark.parametrize("where", ["between steps", "in the calling thread"])
+def test_a_time_limit_ends_the_exploration_cleanly_and_the_next_test_runs(run, where: str) -> None:
+    """pytest-timeout by signal raises in the main thread, wherever it is parked."""
+    stuck = "select.select((), (), (), 20)" if where == "in the calling thread" else "pass"
+    result = run(
+        FINE
+        + f"""
+import select
+
+@pytest.mark.timeout(0.4, method="signal")
+@pytest.mark.schedules(10**9, strategy="random")
+def test_endless():
+    body("log")
+    {stuck}
+
+@pytest.mark.schedules(3, strategy="random")
+def test_after():
+    body("log")
+"""
+    )
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*Failed: Timeout (>0.4s) from pytest-timeout."])
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("schedules(5, stategy='pct')", "does not know stategy; it takes strategy, seed, *"),
+        ("schedules(5, 6)", "takes one number, got 2"),
+    ],
+)
+def test_a_mark_that_cannot_work_stops_the_run_before_it_begins(run, mark: str, said: str) -> None:
+    result = run(f"import pytest\n@pytest.mark.{mark}\ndef test_it(): pass\n")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: test_*.py::test_it: @pytest.mark.schedules {said}"])
+
+
+def test_a_coroutine_cannot_be_marked(run) -> None:
+    result = run("import pytest\n@pytest.mark.schedules\nasync def test_it(): pass\n")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*@pytest.mark.schedules needs a plain test function"])
+
+
+def test_a_value_that_cannot_work_fails_the_test_with_one_line(run) -> None:
+    source = "import pytest\n@pytest.mark.schedules(0)\ndef test_it(): pass\n"
+    result = run(source)
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["schedules must be at least 1, *"])
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("nonsense", "ERROR: --schedule-token: 'nonsense' is not a token*"),
+        ("ll1-AAAA", "ERROR: --schedule-token: the token 'll1-AAAA' is damaged or cut short*"),
+    ],
+)
+def test_a_damaged_token_is_a_usage_error(run, token: str, said: str) -> None:
+    result = run(RACE, "--schedule-token", token)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+
+
+def test_a_token_is_of_one_test(run) -> None:
+    token = token_of(run(RACE))
+    result = run(RACE + RACE.replace("test_count", "test_twice"), "--schedule-token", token)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --schedule-token is of one test marked with schedules()*"])
+
+
+def test_a_run_without_a_marked_test_imports_nothing_of_the_harness(run) -> None:
+    result = run(
+        """
+import sys
+
+def test_it():
+    loaded = {name for name in sys.modules if name.partition(".")[0] == "harness"}
+    assert loaded == {"harness", "harness.pytest_plugin"}
+    assert "msgspec" not in sys.modules
+""",
+        "-p",
+        "no:xdist",
+        fresh=True,
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_the_mark_takes_the_options_of_explore() -> None:
+    parameters = set(inspect.signature(explore).parameters)
+
+    assert parameters - set(pytest_plugin.OPTIONS) == {"program", "schedules", "processes"}
+    assert set(pytest_plugin.OPTIONS) <= parameters
