@@ -49,6 +49,8 @@ class Invariants(Oracle):
     def __init__(self) -> None:
         """Inert until ``install``; the locks take their invariants as they are made."""
         self._installed = False
+        # Intervals that somebody sleeps on.
+        self._awaited: list[StackOwnedLoanedPagesInterval] = []
         self._loaned = 0
         self._cancelled = 0
 
@@ -62,7 +64,9 @@ class Invariants(Oracle):
     # -- step -----------------------------------------------------------------------------------
 
     def check_step(self) -> None:
-        """Judge every page that changed since the last step."""
+        """Judge every page that changed since the last step, and who is waited for."""
+        for interval in self._awaited:
+            i29_owner_inherits(interval)
         touched = self.world.touched
         if not touched:
             return
@@ -195,9 +199,19 @@ class Invariants(Oracle):
         """I24, for loops."""
         _require("I24", iterations < limit, what, "is in iteration", iterations, "for", page)
 
-    def ended_interval(self, interval: StackOwnedLoanedPagesInterval, page: VmPage) -> None:
+    def at_sleep(self, interval: StackOwnedLoanedPagesInterval, page: VmPage) -> None:
         """I24, for intervals: nobody wakes a waiter of one that has ended."""
         _require("I24", interval.alive, "a waiter for", page, "would sleep on ended", interval)
+        if interval not in self._awaited:
+            self._awaited.append(interval)
+
+    def after_wake(self, interval: StackOwnedLoanedPagesInterval) -> None:
+        """I29, afterwards: nobody lends the owner anything through this interval."""
+        if interval in self._awaited:
+            self._awaited.remove(interval)
+        queue = interval.owned_wait_queue
+        free = queue is None or (queue.owner is None and not queue.waiters)
+        _require("I29", free, interval, "has woken its waiters and still has an owner or waiters")
 
     # -- quiescent ------------------------------------------------------------------------------
 
@@ -293,6 +307,19 @@ def i16_owned_in_transit(page: VmPage, word: object) -> None:
     adrift = word is None and page.state.peek() is not PageState.FREE
     adrift = adrift or page.state.peek() is PageState.ALLOC
     _require("I16", not adrift, page, "is loaned and in use, and nobody owns it")
+
+
+def i29_owner_inherits(interval: StackOwnedLoanedPagesInterval) -> None:
+    """I29: while somebody sleeps on an interval, its owner is as urgent as he."""
+    owner, queue = interval.owning_thread, interval.owned_wait_queue
+    if owner is None or queue is None:
+        return
+    own = owner.effective_priority
+    for waiter in queue.waiters:
+        lent = waiter.effective_priority
+        _require(
+            "I29", own >= lent, owner.name, "of", own, "keeps", waiter.name, "of", lent, "waiting"
+        )
 
 
 # -- the PMM lock --------------------------------------------------------------------------------

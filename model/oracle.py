@@ -72,5 +72,8 @@ class Oracle:
     def alarm(self, what: str, iterations: int, limit: int, page: VmPage) -> None:
         """A loop about ``page`` is in its nth iteration; ``limit`` is one too many."""
 
-    def ended_interval(self, interval: StackOwnedLoanedPagesInterval, page: VmPage) -> None:
-        """A waiter is about to sleep on ``interval`` (again)."""
+    def at_sleep(self, interval: StackOwnedLoanedPagesInterval, page: VmPage) -> None:
+        """A waiter for ``page`` is about to sleep on ``interval`` (again)."""
+
+    def after_wake(self, interval: StackOwnedLoanedPagesInterval) -> None:
+        """``interval`` has woken its waiters."""

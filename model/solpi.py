@@ -136,6 +136,7 @@ class StackOwnedLoanedPagesInterval:
             if queue is not None:
                 queue.wake_all()
                 queue.assign_owner(None)
+            self._world.oracle.after_wake(self)
 
     @staticmethod
     def wait_until_contiguous_page_not_stack_owned(world: World, page: VmPage) -> None:
@@ -163,7 +164,7 @@ class StackOwnedLoanedPagesInterval:
             seconds = BLOCK_SECONDS if "L4" in world.defects else None
             while True:
                 queue = interval.owned_wait_queue
-                world.oracle.ended_interval(interval, page)
+                world.oracle.at_sleep(interval, page)
                 if queue is None:
                     return
                 result = queue.block(seconds, releasing=world.thread_lock)

@@ -76,3 +76,38 @@ def checking(core: Core, inner: Choose) -> Choose:
         return inner()
 
     return choose
+
+
+def urgent_first(core: Core, inner: Choose) -> Choose:
+    """Wrap ``inner`` so that it sees none but the most urgent of the enabled threads.
+
+    Most urgent is who holds a spinlock, as interrupts are off there; then who has the highest
+    priority. The others are disabled for as long as ``inner`` looks. Where the running thread is
+    among them, its loss of the baton is the scheduler's doing and no preemption: it has rested.
+    """
+    run = core.run
+
+    def urgency(thread: Thread) -> tuple[bool, int]:
+        return thread.spins > 0, thread.effective_priority
+
+    def choose() -> Thread:
+        best = max(urgency(thread) for thread in run)
+        hidden = [thread for thread in run if urgency(thread) != best]
+        if not hidden:
+            return inner()
+        everyone = run[:]
+        for thread in hidden:
+            thread.enabled = False
+        run[:] = [thread for thread in everyone if thread.enabled]
+        core.fresh = True
+        if core.cur in hidden:
+            core.cur.rested = core.steps
+        try:
+            return inner()
+        finally:
+            for thread in hidden:
+                thread.enabled = True
+            run[:] = everyone
+            core.fresh = True
+
+    return choose

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from harness.engine.choosers import urgent_first
 from harness.engine.core import CORE, current
 from harness.engine.thread import OUTSIDE, Group, Thread, called
 from harness.errors import UsageError
@@ -157,6 +158,22 @@ def invariant(
         CORE.quiescent.append(entry)
     else:
         raise UsageError(f"every must be 'step', 'quiescent' or a lock, got {every!r}")
+
+
+def priority_scheduling() -> None:
+    """Let only the most urgent of the threads that can run be chosen, until the schedule ends.
+
+    What counts is ``Thread.effective_priority``: a thread that is not urgent is starved by those
+    that are, unless it inherits the priority of somebody who waits for it. Who holds a spinlock
+    goes first, as no scheduler can take the processor from it. To be pushed aside by a more urgent
+    thread is no preemption. No schedule point; the next choice is made by it.
+
+    Raises:
+        UsageError: No schedule is running.
+    """
+    current()
+    CORE.strategy_choose = urgent_first(CORE, CORE.strategy_choose)
+    CORE.compose()
 
 
 def sometimes(name: str) -> None:

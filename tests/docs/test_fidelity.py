@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = tomllib.loads((ROOT / "docs" / "fidelity.toml").read_text(encoding="utf-8"))
-ROWS = [(kind, row) for kind in ("function", "assert", "race") for row in TABLE[kind]]
+ROWS = [(kind, row) for kind in ("function", "assert", "race", "kernel") for row in TABLE[kind]]
 
 # Every function of the seed, in its order.
 FUNCTIONS = [
@@ -51,7 +51,8 @@ ASSERTS = {
 
 
 def label(row):
-    return row.get("id") or f"{row['seed']} {row.get('condition', '')}".strip()
+    known = row.get("id") or row.get("kernel")
+    return known or f"{row['seed']} {row.get('condition', '')}".strip()
 
 
 @functools.cache

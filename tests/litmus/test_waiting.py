@@ -12,13 +12,17 @@ from harness import (
     Mutex,
     Semaphore,
     Shared,
+    SpinLock,
     WaitQueue,
     WaitResult,
     current_thread,
+    explore,
     monotonic,
     parallel,
+    priority_scheduling,
     sleep,
     spawn,
+    yield_now,
 )
 
 # -- conditions (19-26) -------------------------------------------------------------------------
@@ -569,6 +573,92 @@ def test_waiters_lend_their_owner_their_priority_through_chains() -> None:
         return tuple(seen)
 
     assert {(3, 9, 9, 3, 0)} == outcomes(program)
+
+
+def race_of_three_priorities(*, inherits: bool) -> object:
+    """A low owner of a queue, a high waiter, a hog in between: who of the last two ends first."""
+    priority_scheduling()
+    order: list[str] = []
+    queue, lock, owned = WaitQueue("q"), SpinLock("s"), Event("owned")
+
+    def low() -> None:
+        if inherits:
+            queue.assign_owner(current_thread())
+        owned.set()
+        with lock:
+            queue.wake_all()
+            queue.assign_owner(None)
+
+    def high() -> None:
+        owned.wait()
+        with lock:
+            queue.block(releasing=lock)
+        order.append("high")
+
+    def hog() -> None:
+        owned.wait()
+        for _ in range(5):
+            yield_now()
+        order.append("hog")
+
+    threads = [spawn(low, priority=-3), spawn(high, priority=-1), spawn(hog, priority=-2)]
+    for thread in threads:
+        thread.join()
+    return tuple(order)
+
+
+def test_under_priority_scheduling_an_owner_that_inherits_is_not_starved() -> None:
+    assert outcomes(lambda: race_of_three_priorities(inherits=True)) == {("high", "hog")}
+
+
+def test_under_priority_scheduling_an_owner_that_inherits_nothing_is_starved() -> None:
+    assert outcomes(lambda: race_of_three_priorities(inherits=False)) == {("hog", "high")}
+
+
+@pytest.mark.parametrize("strategy", ["random", "pct", "pos", "urw", "surw", "round-robin", "dfs"])
+def test_under_priority_scheduling_only_the_most_urgent_is_chosen(strategy: str) -> None:
+    def program() -> None:
+        priority_scheduling()
+        order: list[int] = []
+
+        def work(priority: int) -> None:
+            for _ in range(2):
+                yield_now()
+                order.append(priority)
+
+        threads = [spawn(work, priority, priority=priority) for priority in (-1, -3, -2, -1)]
+        for thread in threads:
+            thread.join()
+        assert order == [-1, -1, -1, -1, -2, -2, -3, -3]
+
+    report = explore(program, strategy, 40)
+    assert report.verdict == "pass", report.failure or report.reason
+
+
+def test_being_pushed_aside_by_a_more_urgent_thread_is_no_preemption() -> None:
+    def program() -> None:
+        priority_scheduling()
+        cell = Shared(0, "cell")
+
+        def low() -> None:
+            cell.set(1)
+            woken.set()
+            cell.set(3)
+
+        def high() -> None:
+            woken.wait()
+            cell.set(2)
+
+        woken = Event("woken")
+        threads = [spawn(low, priority=-2), spawn(high, priority=-1)]
+        for thread in threads:
+            thread.join()
+        assert cell.get() == 2, cell.get()
+
+    found = explore(program, "random", 5).failure
+    assert found is not None
+    assert "3 == 2" in found.message
+    assert found.preemptions == 0
 
 
 def test_a_wait_for_the_owner_of_a_queue_closes_a_deadlock() -> None:

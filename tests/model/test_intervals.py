@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness import Event, parallel, sleep, spawn
+from harness import Event, WaitQueue, parallel, sleep, spawn
 from model import Kernel, PageState, Status
 from model.page import StackOwner, VmPage
 from model.pmm import AllocFlag
 from model.solpi import StackOwnedLoanedPagesInterval, current_interval
+from stress.catalogue import Spec, program_of
 
 BORROW = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
 wait_for = StackOwnedLoanedPagesInterval.wait_until_contiguous_page_not_stack_owned
@@ -106,6 +107,60 @@ def test_many_waiters_lend_their_priority_and_all_wake(run):
         kernel.quiesce()
 
     run.clean(program, 30)
+
+
+def test_a_waiter_that_owns_pages_itself_passes_the_priority_on(run):
+    """A chain: the urgent thread waits for the middle one, which waits for the lowly one."""
+
+    def program():
+        kernel = Kernel(pages=4)
+        first, second = loaned(kernel, 2)
+        owned = [Event("first"), Event("second")]
+        go = Event("go")
+
+        def low():
+            with StackOwnedLoanedPagesInterval(kernel._world):
+                kernel.pmm.alloc_page(BORROW)
+                owned[0].set()
+                go.wait()
+                kernel.pmm.free_page(first)
+
+        def middle():
+            owned[0].wait()
+            with StackOwnedLoanedPagesInterval(kernel._world):
+                kernel.pmm.alloc_page(BORROW)
+                owned[1].set()
+                wait_for(kernel._world, first)
+                kernel.pmm.free_page(second)
+
+        threads = [spawn(low, priority=-5), spawn(middle, priority=-2)]
+        owned[1].wait()
+        threads.append(spawn(wait_for, kernel._world, second, priority=7))
+        sleep(0.1)
+        lent = [thread.effective_priority for thread in threads]
+        go.set()
+        for thread in threads:
+            thread.join()
+        assert lent == [7, 7, 7]
+        assert [thread.effective_priority for thread in threads] == [-5, -2, 7]
+        kernel.quiesce()
+
+    run.clean(program, 60)
+
+
+def test_an_owner_that_inherits_nothing_starves(run, monkeypatch):
+    """M53 with checks off: the kernel sees nothing, but an urgent thread waits for ever."""
+    program = program_of(Spec("inherit-owner", checks=False))
+    run.clean(program, 20)
+    monkeypatch.setattr(StackOwnedLoanedPagesInterval, "_prepare_for_waiter", _without_owner)
+
+    assert "the hog ran to its end" in run.finding(program, 20).message
+
+
+def _without_owner(interval):
+    if interval.owned_wait_queue is None:
+        interval.owned_wait_queue = WaitQueue("queue")
+        interval.is_ready_for_waiter.store(True)
 
 
 def test_a_waiter_returns_at_once_where_no_stack_owns_the_page(run):

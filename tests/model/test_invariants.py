@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import explore, yield_now
+from harness import WaitQueue, explore, spawn, yield_now
 from model import GOLDEN_EDGES, Kernel, PageState, Status, judge_edges
 from model.page import PAGE_SIZE, StackOwner
 from model.page_request import INACTIVE, PageRequest
@@ -337,6 +337,27 @@ def i28_failed_upgrade():
     kernel._world.oracle.at_upgrade_failed(provider.page_at(0))
 
 
+def i29_nobody_inherits():
+    """What M53 makes of it: a waiter sleeps, and the owner is as lowly as before."""
+    kernel, *_ = boot()
+    interval = StackOwnedLoanedPagesInterval(kernel._world)
+    _, page = kernel.pmm.alloc_page(BORROW)
+    wait = StackOwnedLoanedPagesInterval.wait_until_contiguous_page_not_stack_owned
+    spawn(wait, kernel._world, page, priority=3)
+    while not (interval.owned_wait_queue and interval.owned_wait_queue.waiters):
+        yield_now()
+    interval.owned_wait_queue.assign_owner(None)
+
+
+def i29_owner_stays_urgent():
+    """The end of an interval forgets to give the queue up."""
+    kernel, *_ = boot()
+    interval = StackOwnedLoanedPagesInterval(kernel._world)
+    interval.owned_wait_queue = WaitQueue("queue")
+    interval.owned_wait_queue.assign_owner(interval.owning_thread)
+    kernel._world.oracle.after_wake(interval)
+
+
 def i30_counters():
     kernel, *_ = boot()
     kernel.counters["physical.reclaim.total_requests"] += 1
@@ -373,7 +394,7 @@ def test_a_broken_invariant_is_named(run, breaker):
 def test_every_invariant_of_this_part_has_a_breaker():
     broken = {int(breaker.__name__.split("_")[0][1:]) for breaker in BREAKERS}
     # I27 is judged over lock classes, below.
-    assert broken == {*range(1, 21), 24, 26, 28, 30, 31, 32}
+    assert broken == {*range(1, 21), 24, 26, 28, 29, 30, 31, 32}
 
 
 def test_a_finding_shows_page_state_loan_and_place(run):
