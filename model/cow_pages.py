@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from harness.sync import Mutex, guarded_by, requires
+from harness.sync import guarded_by, requires
 from model.asserts import kassert
-from model.locks import VM_HIERARCHY
+from model.hierarchy import VmHierarchyState
 from model.page import PAGE_SIZE, PageState, VmPage
 from model.page_list import VmPageList
 from model.page_queues import BatchPQRemove
@@ -59,29 +59,57 @@ class VmCowPages(RefCounted):
     """Pages of one VMO and the lock of its hierarchy.
 
     Attributes:
-        lock: Guards the page list, pin counts and size. Never two of this class at once.
+        hierarchy: Shared with slices of this VMO.
+        lock: The hierarchy's: guards the page list, pin counts, size and children.
         page_source: Where absent pages come from; immutable.
+        resizable: Whether ``size`` may change; a resizable VMO has no slices.
+        children: Slices, without references: each has one of its parent.
+        mappings: Mappings of this very VMO, without references.
         recycled: The last reference is gone and the pages have left.
 
-    Kernel: ``VmCowPages``. Omits: parents, children, clones and slices (the hierarchy is one VMO),
-    compression, pinning so far, write-back. There are no mappings to unmap.
+    Kernel: ``VmCowPages``. Omits: clones, compression, pinning so far, write-back. Mappings hang
+    here and not on the ``VmObjectPaged``.
     """
 
     page_list = guarded_by("lock")
+    children = guarded_by("lock")
+    mappings = guarded_by("lock")
 
-    def __init__(self, world: World, name: str, size: int, page_source: PageSource) -> None:
-        """Empty; takes over the caller's reference of ``page_source``. No schedule points."""
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        size: int,
+        page_source: PageSource,
+        hierarchy: VmHierarchyState | None = None,
+        *,
+        resizable: bool = False,
+    ) -> None:
+        """Empty; takes over the caller's reference of ``page_source``. No schedule points.
+
+        Args:
+            world: What all parts share.
+            name: Unique in it.
+            size: Bytes.
+            page_source: Where absent pages come from.
+            hierarchy: The parent's; None begins one.
+            resizable: Whether the size may change.
+        """
         super().__init__(name)
-        self._world = world
+        self.world = world
         self.size = size
         self.page_source = page_source
-        self.lock = Mutex(f"{name}.lock", VM_HIERARCHY)
+        self.resizable = resizable
+        self.hierarchy = VmHierarchyState(name) if hierarchy is None else hierarchy
+        self.lock = self.hierarchy.lock
         self.page_list = VmPageList(world, self, size)
+        self.children = []
+        self.mappings = []
         self._container = VmCowPagesContainer(self)
         self.recycled = False
         self.eviction_count = 0
         self.generation = 0
-        check = world.oracle.vmo_lock(self)
+        check = world.oracle.vmo_lock(self) if hierarchy is None else None
         if check is not None:
             self.lock.checks.append(("vmo", check))
 
@@ -97,13 +125,34 @@ class VmCowPages(RefCounted):
         """Whether pages can be had again from the source. Kernel: ``can_evict``."""
         return self.page_source.properties.is_preserving_page_content
 
+    def paged_parent(self, offset: int) -> tuple[VmCowPages, int]:
+        """The VMO that has the pages, and where ``offset`` of this one is in it.
+
+        Kernel: ``VmCowPages::PagedParentOfSliceLocked``.
+        """
+        return self, offset
+
+    @requires("lock")
+    def range_change_update_locked(self, offset: int, length: int) -> None:
+        """The pages of the range change: take them out of every mapping, of slices too.
+
+        Kernel: ``VmCowPages::RangeChangeUpdateLocked``.
+        """
+        for mapping in self.mappings:
+            mapping.unmap_object_range_locked(offset, length)
+        for child in self.children:
+            start = max(offset, child.parent_offset)
+            end = min(offset + length, child.parent_offset + child.size)
+            if start < end:
+                child.range_change_update_locked(start - child.parent_offset, end - start)
+
     @requires("lock")
     def _can_borrow_locked(self) -> bool:
         """Whether loaned pages may be in this VMO.
 
         Kernel: ``VmCowPages::can_borrow_locked``. Omits: latency-sensitive, pinned, dirty tracking.
         """
-        return self.is_pager_backed() and self._world.borrowing.is_any_borrowing_enabled()
+        return self.is_pager_backed() and self.world.borrowing.is_any_borrowing_enabled()
 
     # -- adding pages ---------------------------------------------------------------------------
 
@@ -132,7 +181,7 @@ class VmCowPages(RefCounted):
                 pages.insert(0, page)
                 if offset > start:
                     self._remove_and_free_locked(start, offset - start)
-                self._free_pages_locked(pages)
+                self.free_pages_locked(pages)
                 return status
             offset += PAGE_SIZE
         return Status.OK
@@ -167,6 +216,8 @@ class VmCowPages(RefCounted):
         kassert("a.cow.add", ready, page, "is added")
         self._set_not_wired_locked(page, offset)
         self.page_list.set(offset, page)
+        # The zero page may be mapped here.
+        self.range_change_update_locked(offset, PAGE_SIZE)
         return Status.OK
 
     @requires("lock")
@@ -176,9 +227,9 @@ class VmCowPages(RefCounted):
         Kernel: ``VmCowPages::SetNotWiredLocked``.
         """
         if self.is_pager_backed():
-            self._world.page_queues.set_pager_backed(page, self, offset)
+            self.world.page_queues.set_pager_backed(page, self, offset)
         else:
-            self._world.page_queues.set_unswappable(page)
+            self.world.page_queues.set_unswappable(page)
 
     # -- looking pages up -----------------------------------------------------------------------
 
@@ -199,7 +250,7 @@ class VmCowPages(RefCounted):
         page: VmPage | None = self.page_list.lookup(offset)
         if page is not None:
             if self.is_pager_backed():
-                self._world.page_queues.mark_accessed(page)
+                self.world.page_queues.mark_accessed(page)
             return Status.OK, page
         if not write and not self.is_pager_backed():
             return Status.OK, None
@@ -264,7 +315,7 @@ class VmCowPages(RefCounted):
         if offset + length > self.size:
             return Status.OUT_OF_RANGE
         status = Status.OK
-        with StackOwnedLoanedPagesInterval(self._world):
+        with StackOwnedLoanedPagesInterval(self.world):
             freed: list[VmPage] = []
             run_start = at = offset
             while not splice.is_done():
@@ -284,7 +335,7 @@ class VmCowPages(RefCounted):
             # In the VMO first, then the waiters are told: they look as soon as they get the lock.
             self._supplied_locked(run_start, at)
             if freed:
-                self._free_pages_locked(freed)
+                self.free_pages_locked(freed)
         return status
 
     @requires("lock")
@@ -293,11 +344,11 @@ class VmCowPages(RefCounted):
 
         Kernel: part of ``VmCowPages::SupplyPagesLocked``.
         """
-        enabled = self._world.borrowing.is_borrowing_in_supplypages_enabled()
+        enabled = self.world.borrowing.is_borrowing_in_supplypages_enabled()
         if not self._can_borrow_locked() or not enabled:
             return page
         flags = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
-        _, loaned = self._world.pmm.alloc_page(flags)
+        _, loaned = self.world.pmm.alloc_page(flags)
         if loaned is None:
             return page
         self.initialize_vm_page(loaned)
@@ -335,10 +386,11 @@ class VmCowPages(RefCounted):
                 return False
             if page.always_need and hint is EvictionHintAction.FOLLOW:
                 kassert("a.cow.evict_not_loaned", not page.loaned, page, "is always needed")
-                self._world.page_queues.move_to_pager_backed(page)
+                self.world.page_queues.move_to_pager_backed(page)
                 return False
+            self.range_change_update_locked(offset, PAGE_SIZE)
             self.page_list.remove(offset)
-            self._world.page_queues.remove(page)
+            self.world.page_queues.remove(page)
             self.eviction_count += 1
             return True
 
@@ -361,7 +413,7 @@ class VmCowPages(RefCounted):
         if status is not Status.OK:
             return status
         # Still under the lock: nobody may see a page absent that is not loaned.
-        self._free_pages_locked(pages)
+        self.free_pages_locked(pages)
         return Status.OK
 
     @requires("lock")
@@ -372,21 +424,31 @@ class VmCowPages(RefCounted):
         present = self.page_list.present(offset, length)
         if any(page.pin_count for _, page in present):
             return Status.BAD_STATE, []
+        self.range_change_update_locked(offset, length)
+        return Status.OK, self.remove_pages_locked(present)
+
+    @requires("lock")
+    def remove_pages_locked(self, present: list[tuple[int, VmPage]]) -> list[VmPage]:
+        """Take pages out of the list and their queues; no mapping may have them any more.
+
+        Locks: VMO lock held; takes the page queues lock per batch.
+        Kernel: ``VmCowPages::RemovePages`` with a ``BatchPQRemove``.
+        """
         removed: list[VmPage] = []
-        batch = BatchPQRemove(self._world.page_queues, removed)
+        batch = BatchPQRemove(self.world.page_queues, removed)
         for at, page in present:
             self.page_list.remove(at)
             batch.push(page)
         batch.flush()
-        return Status.OK, removed
+        return removed
 
     @requires("lock")
     def _remove_and_free_locked(self, offset: int, length: int) -> None:
         _, pages = self._unmap_and_remove_pages_locked(offset, length)
-        self._free_pages_locked(pages)
+        self.free_pages_locked(pages)
 
     @requires("lock")
-    def _free_pages_locked(self, pages: list[VmPage]) -> None:
+    def free_pages_locked(self, pages: list[VmPage]) -> None:
         """Free pages that left this VMO, or that it was given in vain; empties the list.
 
         Kernel: ``VmCowPages::FreePages``.
@@ -394,18 +456,7 @@ class VmCowPages(RefCounted):
         if self.page_source.properties.is_handling_free:
             self.page_source.free_pages(pages)
         else:
-            self._world.pmm.free_list_of_pages(pages)
-
-    @requires("lock")
-    def detach_source_locked(self) -> None:
-        """The pager is gone: complete what is asked for, drop the clean pages.
-
-        Kernel: ``VmCowPages::DetachSourceLocked``.
-        """
-        self.page_source.detach()
-        with StackOwnedLoanedPagesInterval(self._world):
-            _, pages = self._unmap_and_remove_pages_locked(0, self.size)
-            self._free_pages_locked(pages)
+            self.world.pmm.free_list_of_pages(pages)
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -416,18 +467,17 @@ class VmCowPages(RefCounted):
         Kernel: ``VmCowPages::fbl_recycle``.
         """
         with self.lock:
-            with self._world.discardable_lock:
+            with self.world.discardable_lock:
                 # No modelled VMO is discardable; the kernel takes the lock to find out.
                 pass
-            with StackOwnedLoanedPagesInterval(self._world):
-                pages: list[VmPage] = []
-                batch = BatchPQRemove(self._world.page_queues, pages)
-                for offset, page in self.page_list.present(0, self.size):
+            mapped = self.mappings or self.children
+            kassert("a.cow.recycle_unmapped", not mapped, self, "dies and still has", mapped)
+            with StackOwnedLoanedPagesInterval(self.world):
+                present = self.page_list.present(0, self.size)
+                for _, page in present:
                     kassert("a.cow.recycle_unpinned", page.pin_count == 0, page, "dies pinned")
-                    self.page_list.remove(offset)
-                    batch.push(page)
-                batch.flush()
-                self._free_pages_locked(pages)
+                pages = self.remove_pages_locked(present)
+                self.free_pages_locked(pages)
                 self.page_source.close()
             self.recycled = True
         self.page_source.release()

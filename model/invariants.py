@@ -195,6 +195,11 @@ class Invariants(Oracle):
         intact = page.contents == FREE_PATTERN
         _require("I26", intact, page, "was written while FREE:", bytes(page.contents))
 
+    def at_access(self, page: VmPage, cow: VmCowPages, offset: int) -> None:
+        """I26, for mapped memory: an entry goes before its page leaves the VMO."""
+        there = cow.paged_parent(offset) in page.slots
+        _require("I26", there, f"a mapping of {cow} at {offset:#x} reaches", page)
+
     def alarm(self, what: str, iterations: int, limit: int, page: VmPage) -> None:
         """I24, for loops."""
         _require("I24", iterations < limit, what, "is in iteration", iterations, "for", page)

@@ -23,7 +23,8 @@ from model.page_request import PageRequest
 from model.pager_proxy import PagerProxy
 from model.pmm import PmmNode
 from model.solpi import StackOwnedLoanedPagesInterval
-from model.status import Status
+from model.status import Status, is_valid_external_failure_code
+from model.vm_aspace import VmAspace, VmMapping
 from model.vmo import VmObjectPaged
 from model.world import World
 
@@ -44,6 +45,7 @@ class Kernel:
         counters: Kernel counters by name.
         invariants: None with checks off.
         vmos: VMOs with an open handle, in order of creation.
+        aspaces: Address spaces, in order of creation.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Kernel:
         self.counters = self._world.counters
         self.defects = chosen
         self.vmos: list[VmObjectPaged] = []
+        self.aspaces: list[VmAspace] = []
         if self.invariants is not None:
             self.invariants.install(self._world)
 
@@ -114,12 +117,39 @@ class Kernel:
             kassert("a.setup", status is Status.OK, "decommit of a new lender:", status)
         return vmo
 
-    def borrower(self, pages: int, name: str | None = None) -> VmObjectPaged:
+    def borrower(
+        self, pages: int, name: str | None = None, *, resizable: bool = False
+    ) -> VmObjectPaged:
         """A pager-backed VMO, empty; ``supply`` lets it borrow."""
         name = name or self._world.name("borrower")
-        vmo = VmObjectPaged.create_external(self._world, pages * PAGE_SIZE, name)
+        size = pages * PAGE_SIZE
+        vmo = VmObjectPaged.create_external(self._world, size, name, resizable=resizable)
         self.vmos.append(vmo)
         return vmo
+
+    def slice(
+        self, vmo: VmObjectPaged, first: int = 0, count: int | None = None, name: str | None = None
+    ) -> tuple[Status, VmObjectPaged | None]:
+        """Create a slice: a VMO that shows some pages of ``vmo``.
+
+        Returns:
+            OK and the slice, BAD_HANDLE, INVALID_ARGS, or NOT_SUPPORTED (``vmo`` is resizable).
+        """
+        if not self._use(vmo):
+            return Status.BAD_HANDLE, None
+        name = name or self._world.name("slice")
+        status, child = vmo.create_child_slice(*_span(vmo, first, count), name)
+        vmo.release()
+        if child is not None:
+            self.vmos.append(child)
+        return status, child
+
+    def sliced(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> VmObjectPaged:
+        """``slice`` for setups, where it must succeed."""
+        status, child = self.slice(vmo, first, count)
+        if child is None:
+            raise UsageError(f"cannot slice pages {first} on of {vmo}: {status}")
+        return child
 
     def destroy(self, vmo: VmObjectPaged) -> None:
         """Close the handle of ``vmo``; dropping the last reference destroys it, in any thread."""
@@ -128,7 +158,9 @@ class Kernel:
             vmo.release()
 
     def destroy_all(self) -> None:
-        """Close every handle; nothing may be running. Checks that every page came back (I32)."""
+        """Unmap and close everything; nothing may run. Checks that every page came back (I32)."""
+        for aspace in self.aspaces:
+            aspace.destroy()
         for vmo in self.vmos[:]:
             self.destroy(vmo)
         if self.invariants is not None:
@@ -219,7 +251,7 @@ class Kernel:
             offset, length = packet
             if status is Status.OK:
                 status = vmo.supply(offset, length, b"pager".ljust(CONTENT_BYTES, b"."))
-            if status is not Status.OK:
+            if status is Status.NO_MEMORY or is_valid_external_failure_code(status):
                 vmo.fail_pages(offset, length, status)
         vmo.release()
         return packet is not None
@@ -261,6 +293,112 @@ class Kernel:
         status = vmo.write(page * PAGE_SIZE, content)
         vmo.release()
         return status
+
+    def zero(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
+        """Zero pages where they are; a lender's absent pages stay loaned.
+
+        Returns:
+            OK, BAD_HANDLE, OUT_OF_RANGE, or what the page source answered.
+        """
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        status = vmo.zero_range(*_span(vmo, first, count))
+        vmo.release()
+        return status
+
+    def resize(self, vmo: VmObjectPaged, pages: int) -> Status:
+        """Change the size of a resizable VMO.
+
+        Returns:
+            OK, BAD_HANDLE, UNAVAILABLE (not resizable), or BAD_STATE (pins in the way).
+        """
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        status = vmo.resize(pages * PAGE_SIZE)
+        vmo.release()
+        return status
+
+    # -- address spaces -------------------------------------------------------------------------
+
+    def aspace(self, name: str | None = None) -> VmAspace:
+        """A new address space, empty."""
+        aspace = VmAspace(self._world, name or self._world.name("aspace"))
+        self.aspaces.append(aspace)
+        return aspace
+
+    def map(
+        self, aspace: VmAspace, vmo: VmObjectPaged, first: int = 0, count: int | None = None
+    ) -> tuple[Status, VmMapping | None]:
+        """Map pages of ``vmo``; the mapping keeps the VMO alive without its handle.
+
+        Returns:
+            OK and the mapping, BAD_HANDLE, or OUT_OF_RANGE.
+        """
+        if not self._use(vmo):
+            return Status.BAD_HANDLE, None
+        status, mapping = aspace.map(vmo, *_span(vmo, first, count))
+        vmo.release()
+        return status, mapping
+
+    def mapped(
+        self, vmo: VmObjectPaged, first: int = 0, count: int | None = None, *, close: bool = False
+    ) -> VmMapping:
+        """Pages of ``vmo`` in an address space of their own; ``close`` closes the handle too."""
+        status, mapping = self.map(self.aspace(), vmo, first, count)
+        if mapping is None:
+            raise UsageError(f"cannot map pages {first} on of {vmo}: {status}")
+        if close:
+            self.destroy(vmo)
+        return mapping
+
+    def unmap(self, mapping: VmMapping) -> Status:
+        """Unmap; where the handle is closed, this may destroy the VMO. OK or NOT_FOUND."""
+        return mapping.aspace.unmap(mapping)
+
+    def fault(
+        self, mapping: VmMapping, page: int = 0, *, write: bool = True, retry: bool = True
+    ) -> Status:
+        """Fault a page of ``mapping`` in; while it waits, only the page source is kept alive.
+
+        Args:
+            mapping: Where user code touched memory.
+            page: Which of its pages.
+            write: Whether it wrote; a read of a lender's absent page sees the zero page.
+            retry: Go on after a suspend, as a resumed thread does; False returns INTR_RETRY.
+
+        Returns:
+            OK, NOT_FOUND (not mapped any more), OUT_OF_RANGE, BAD_STATE (detached), NO_MEMORY,
+            INTR_KILLED, INTR_RETRY.
+        """
+        while True:
+            status = mapping.aspace.page_fault(mapping, page * PAGE_SIZE, write=write)
+            if status is not Status.INTR_RETRY or not resume_after_suspend(current_thread()):
+                return status
+            if not retry:
+                return status
+
+    def load(self, mapping: VmMapping, page: int = 0) -> tuple[Status, bytes]:
+        """Read a page as user code does: through the mapping, faulting where it must."""
+        while (content := mapping.load(page * PAGE_SIZE)) is None:
+            status = self.fault(mapping, page, write=False)
+            if status is not Status.OK:
+                return status, b""
+        return Status.OK, content
+
+    def store(self, mapping: VmMapping, page: int, content: bytes) -> Status:
+        """Write a page as user code does: through the mapping, faulting where it must."""
+        while not mapping.store(page * PAGE_SIZE, content):
+            status = self.fault(mapping, page)
+            if status is not Status.OK:
+                return status
+        return Status.OK
+
+    def decommit_mapped(
+        self, mapping: VmMapping, first: int = 0, count: int | None = None
+    ) -> Status:
+        """Decommit pages of the VMO through a mapping of it; BAD_STATE once it is unmapped."""
+        pages = mapping.size // PAGE_SIZE - first if count is None else count
+        return mapping.decommit_range(first * PAGE_SIZE, pages * PAGE_SIZE)
 
     # -- threads --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from harness.lockorder.classes import LockClass, LockFlags
 
+VM_ASPACE: Final = LockClass("VmAspace")
 VM_HIERARCHY: Final = LockClass("VmHierarchy")
 PAGE_SOURCE: Final = LockClass("PageSource")
 PHYSICAL_PAGE_PROVIDER: Final = LockClass("PhysicalPageProvider")
@@ -27,6 +28,13 @@ THREAD_LOCK: Final = LockClass(
 
 # (outer, inner): the code that creates the edge.
 GOLDEN_EDGES: Final[dict[tuple[str, str], str]] = {
+    ("VmAspace", "VmHierarchy"): "a fault looks the page up; map, unmap and decommit of a mapping",
+    ("VmAspace", "PageSource"): "a fault asks for the page",
+    ("VmAspace", "PhysicalPageProvider"): "a fault asks for the page of a contiguous VMO",
+    ("VmAspace", "PagerProxy"): "a fault asks for the page of a pager-backed VMO",
+    ("VmAspace", "PmmNode"): "decommit of a mapping loans pages",
+    ("VmAspace", "PageQueues"): "decommit of a mapping takes pages from their queues",
+    ("VmAspace", "DiscardableVmos"): "unmapping drops the last reference of a VMO",
     ("VmHierarchy", "PageSource"): "lookup asks the source; supply and close tell it",
     ("VmHierarchy", "PhysicalPageProvider"): "AddPageLocked asks DebugIsPageOk; creation Inits",
     ("VmHierarchy", "PagerProxy"): "as PhysicalPageProvider, for pager-backed VMOs",

@@ -69,6 +69,9 @@ class Oracle:
     def at_content(self, page: VmPage) -> None:
         """``page`` is about to be handed out: its free pattern must be intact."""
 
+    def at_access(self, page: VmPage, cow: VmCowPages, offset: int) -> None:
+        """User code touches ``page`` through an entry for ``offset`` of a mapping of ``cow``."""
+
     def alarm(self, what: str, iterations: int, limit: int, page: VmPage) -> None:
         """A loop about ``page`` is in its nth iteration; ``limit`` is one too many."""
 

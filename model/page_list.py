@@ -58,6 +58,11 @@ class VmPageList:
             page.touch()
         return page
 
+    def resize(self, size: int) -> None:
+        """Slots for ``size`` bytes; those that go are empty."""
+        del self._slots[size // PAGE_SIZE :]
+        self._slots += [None] * (size // PAGE_SIZE - len(self._slots))
+
     def present(self, offset: int, length: int) -> list[tuple[int, VmPage]]:
         """Offset and page of every slot in the range that has one."""
         found = []
@@ -66,3 +71,21 @@ class VmPageList:
             if page is not None:
                 found.append((at, page))
         return found
+
+
+class VmPageListView:
+    """The part of a page list that a slice shows; nothing is added or removed through it."""
+
+    def __init__(self, page_list: VmPageList, base: int) -> None:
+        """What ``page_list`` has from ``base`` on. No schedule points."""
+        self._page_list = page_list
+        self._base = base
+
+    def lookup(self, offset: int) -> VmPage | None:
+        """See ``VmPageList.lookup``."""
+        return self._page_list.lookup(self._base + offset)
+
+    def present(self, offset: int, length: int) -> list[tuple[int, VmPage]]:
+        """See ``VmPageList.present``; offsets are the slice's."""
+        found = self._page_list.present(self._base + offset, length)
+        return [(at - self._base, page) for at, page in found]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from harness.sync import assert_no_locks_held
 from model.cow_pages import EvictionHintAction, VmCowPages
+from model.cow_ranges import detach_source_locked, resize_locked, zero_pages_locked
+from model.cow_slice import VmCowSlice
 from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES, VmPage
 from model.page_request import PageRequest
 from model.page_source import PageSource
@@ -25,7 +27,8 @@ class VmObjectPaged(RefCounted):
 
     All offsets and lengths are bytes and page-aligned.
 
-    Kernel: ``VmObjectPaged``. Omits: mappings, children, cache policy, pinning so far.
+    Kernel: ``VmObjectPaged``. Omits: parents and mappings, which hang on the ``VmCowPages`` alone;
+    cache policy; pinning so far.
     """
 
     def __init__(self, world: World, cow: VmCowPages) -> None:
@@ -81,13 +84,38 @@ class VmObjectPaged(RefCounted):
         return Status.OK, vmo
 
     @staticmethod
-    def create_external(world: World, size: int, name: str) -> VmObjectPaged:
+    def create_external(
+        world: World, size: int, name: str, *, resizable: bool = False
+    ) -> VmObjectPaged:
         """A pager-backed VMO, empty. No schedule points.
 
         Kernel: ``VmObjectPaged::CreateExternal``.
         """
         source = PageSource(world, f"{name}.page_source", PagerProxy(world, f"{name}.proxy"))
-        return VmObjectPaged(world, VmCowPages(world, name, size, source))
+        cow = VmCowPages(world, name, size, source, resizable=resizable)
+        return VmObjectPaged(world, cow)
+
+    def create_child_slice(
+        self, offset: int, size: int, name: str
+    ) -> tuple[Status, VmObjectPaged | None]:
+        """A VMO that shows a range of this one; it keeps the pages alive, not the handle.
+
+        Returns:
+            OK and the slice; INVALID_ARGS where the range reaches out of this VMO; NOT_SUPPORTED
+            where this one is resizable.
+
+        Locks: takes the VMO lock, which is the slice's too.
+        Kernel: ``VmObjectPaged::CreateChildSlice``.
+        """
+        with self.cow.lock:
+            if self.cow.resizable:
+                return Status.NOT_SUPPORTED, None
+            if offset + size > self.size:
+                return Status.INVALID_ARGS, None
+            self.cow.add_ref()
+            child = VmCowSlice(self._world, name, self.cow, offset, size)
+            self.cow.children.append(child)
+        return Status.OK, VmObjectPaged(self._world, child)
 
     # -- commit, decommit, supply ---------------------------------------------------------------
 
@@ -107,6 +135,8 @@ class VmObjectPaged(RefCounted):
         with PageRequest(self._world) as request:
             while length > 0:
                 with self.cow.lock:
+                    # It may have shrunk meanwhile: what is gone needs no commit.
+                    length = min(length, max(self.size - offset, 0))
                     status, committed = self.cow.commit_range_locked(offset, length, request)
                 offset += committed
                 length -= committed
@@ -174,7 +204,41 @@ class VmObjectPaged(RefCounted):
         Kernel: ``VmObjectPaged::DetachSource``.
         """
         with self.cow.lock:
-            self.cow.detach_source_locked()
+            detach_source_locked(self.cow)
+
+    # -- size and content of ranges -------------------------------------------------------------
+
+    def resize(self, size: int) -> Status:
+        """Change the size; see ``resize_locked``. Locks: takes the VMO lock.
+
+        Kernel: ``VmObjectPaged::Resize``.
+        """
+        with self.cow.lock:
+            return resize_locked(self.cow, size)
+
+    def zero_range(self, offset: int, length: int) -> Status:
+        """Zero pages, without decommitting any; those of a pager come from it first.
+
+        Returns:
+            OK, OUT_OF_RANGE, or what the page source answered.
+
+        Locks: none may be held; takes the VMO lock.
+        Kernel: ``VmObjectPaged::ZeroRange``.
+        """
+        assert_no_locks_held("a.ps.nolocks: VmObjectPaged.zero_range")
+        with PageRequest(self._world, batching=False) as request:
+            while True:
+                with self.cow.lock:
+                    if length > self.size or offset > self.size - length:
+                        return Status.OUT_OF_RANGE
+                    status, zeroed = zero_pages_locked(self.cow, offset, length, request)
+                offset += zeroed
+                length -= zeroed
+                if status is Status.SHOULD_WAIT:
+                    status = request.wait()
+                    if status is Status.OK:
+                        continue
+                return status
 
     # -- access ---------------------------------------------------------------------------------
 
@@ -222,12 +286,15 @@ class VmObjectPaged(RefCounted):
         Locks: takes the VMO lock, then the PMM lock.
         Kernel: as the eviction tests do it: lookup, ``RemovePageForEviction``, ``pmm_free_page``.
         """
-        with self.cow.lock:
-            page: VmPage | None = self.cow.page_list.lookup(offset)
+        cow, offset = self.cow.paged_parent(offset)
+        with cow.lock:
+            page: VmPage | None = None
+            if offset < cow.size:
+                page = cow.page_list.lookup(offset)
         if page is None:
             return False
         with StackOwnedLoanedPagesInterval(self._world):
-            if not self.cow.remove_page_for_eviction(page, offset, EvictionHintAction.FOLLOW):
+            if not cow.remove_page_for_eviction(page, offset, EvictionHintAction.FOLLOW):
                 return False
             self._world.pmm.free_page(page)
         return True

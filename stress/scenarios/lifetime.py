@@ -173,25 +173,25 @@ def close_lender_borrowed(ctx: Context) -> None:
 
 @scenario(
     "close-lender-fault",
-    summary="the last reference of a lender against a page fault that takes its page back",
+    summary="unmapping, the last reference of a lender, against a fault that takes its page back",
     tags=("close", "fault"),
-    exercises=("WaitOnEvent", "Detach", "OnClose", "DeleteLender", "fbl_recycle"),
+    exercises=("VmAspace::PageFault", "WaitOnEvent", "OnClose", "DeleteLender", "fbl_recycle"),
     defects=("L3",),
 )
 def close_lender_fault(ctx: Context) -> None:
     """A faulting thread waits with nothing but the page source; the VMO may go meanwhile (15.3)."""
     kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=1)
+    # Nothing else refers to the VMO any more: unmapping it destroys it.
+    mapping = kernel.mapped(lender, close=True)
 
     def faulter() -> None:
-        pending = kernel.begin_commit(lender, 1, 1)
-        if expect(pending.status, "SHOULD_WAIT", GONE).name == "SHOULD_WAIT":
-            expect(pending.wait())
+        expect(kernel.fault(mapping, 1), "OK", "NOT_FOUND")
 
-    def closer() -> None:
-        kernel.destroy(lender)
+    def unmapper() -> None:
+        expect(kernel.unmap(mapping))
 
-    race(kernel, faulter, closer)
+    race(kernel, faulter, unmapper)
     finish(kernel)
 
 

@@ -37,19 +37,32 @@ def interrupted():
     kernel.destroy_all()
 
 
+def mapped():
+    kernel = Kernel()
+    lender, borrower = kernel.lender(2, absent=1), kernel.borrower(1)
+    mapping, other = kernel.mapped(lender, close=True), kernel.mapped(borrower)
+    parallel(lambda: kernel.load(other), lambda: kernel.supply(borrower), names=["U", "S"])
+    parallel(lambda: kernel.fault(mapping, 1), lambda: kernel.decommit_mapped(mapping))
+    kernel.unmap(mapping)
+    kernel.destroy_all()
+
+
+PROGRAMS = (reclaim, lifetime, interrupted, mapped)
+
+
 def edges(program, schedules=100):
     report = explore(program, strategy="random", schedules=schedules, seed=5)
     assert report.failure is None, report.failure.message
     return report.lock_order.edges
 
 
-@pytest.mark.parametrize("program", [reclaim, lifetime, interrupted])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_observed_edges_are_golden(program):
     assert judge_edges(edges(program)) == []
 
 
 def test_all_golden_edges_are_observed():
-    observed = {edge for program in (reclaim, lifetime, interrupted) for edge in edges(program)}
+    observed = {edge for program in PROGRAMS for edge in edges(program)}
     assert observed == set(GOLDEN_EDGES)
 
 
