@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import ScheduleFailure, UsageError
 from harness.search.minimize import minimize
 from harness.search.part import Part, explore_part
-from harness.search.recording import Failure, record_part, record_schedule, replay
+from harness.search.recording import Failure, record_part, record_schedule, replay, replay_story
 from harness.search.setup import BLOCK, Program, Setup
 from harness.search.verdict import Exploration, assemble
 from harness.strategies import strategy_named
@@ -32,6 +32,7 @@ __all__ = [
     "record_part",
     "record_schedule",
     "replay",
+    "replay_story",
 ]
 
 

@@ -7,14 +7,16 @@ call does, and return BAD_HANDLE where it is gone.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from harness.errors import UsageError
-from harness.sync import Thread, current_thread
+from harness.sync import Thread, current_thread, observe
 from model.asserts import kassert
 from model.event import kill, resume_after_suspend, suspend
 from model.evictor import Evictor
 from model.faults import FaultPlan
+from model.film import page_film
 from model.invariants import Invariants
 from model.oracle import Oracle
 from model.page import CONTENT_BYTES, PAGE_SIZE, VmPage
@@ -90,6 +92,7 @@ class Kernel:
         self.aspaces: list[VmAspace] = []
         if self.invariants is not None:
             self.invariants.install(self._world)
+        observe(partial(page_film, self.pmm))
 
     # -- creating and destroying ----------------------------------------------------------------
 

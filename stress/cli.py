@@ -20,6 +20,7 @@ from harness.errors import InternalError, ReplayDivergence, TokenError, UsageErr
 from harness.strategies import names as strategy_names
 from stress import catalogue, commands, help_texts, hunts, logging_setup
 from stress.exit_codes import ExitCode
+from stress.pictures import Pictures
 from stress.pool import WorkerError
 from stress.runner import SCHEDULES_DEFAULT, Options
 
@@ -68,6 +69,9 @@ Faults: TypeAlias = Annotated[
 ]
 Params: TypeAlias = Annotated[
     list[str] | None, typer.Option("--param", help="A scenario's own parameter, NAME=VALUE.")
+]
+Html: TypeAlias = Annotated[
+    Path | None, typer.Option("--html", help="Write the report as one HTML file.")
 ]
 Only: TypeAlias = Annotated[str, typer.Option("--only", help="Ids, joined by commas.")]
 Names: TypeAlias = Annotated[
@@ -319,7 +323,12 @@ def _replay(
     faults: Faults = "",
     param: Params = None,
     trace: Annotated[
-        Path | None, typer.Option("--trace", help="Write every step to this file, as JSON lines.")
+        Path | None,
+        typer.Option("--trace", help="Write the whole story (FILE.json), or its steps as lines."),
+    ] = None,
+    html: Html = None,
+    perfetto: Annotated[
+        Path | None, typer.Option("--perfetto", help="Write a trace for the Perfetto UI.")
     ] = None,
     mutant_file: Catalogue = None,
     json: Json = False,
@@ -328,9 +337,10 @@ def _replay(
 ) -> int:
     del debug
     logging_setup.configure(log_file=log_file)
+    pictures = Pictures(trace, html, perfetto)
     if _is_token(what):
         _refuse_with_token(ctx)
-        return commands.replay_token(what, json=json, trace=trace, mutant_file=mutant_file)
+        return commands.replay_token(what, json=json, pictures=pictures, mutant_file=mutant_file)
     entry = catalogue.find(what)
     if schedule is None:
         raise UsageError(
@@ -352,7 +362,7 @@ def _replay(
         revision=revision,
         faults=faults,
         params=param or [],
-        trace=trace,
+        pictures=pictures,
     )
 
 

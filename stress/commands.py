@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import msgspec
 from loguru import logger
 
 from harness.errors import ReplayDivergence, UsageError
@@ -26,6 +25,7 @@ from stress.artefacts import writable
 from stress.catalogue import Spec
 from stress.exit_codes import ExitCode, of_verdict
 from stress.hunts import Bag
+from stress.pictures import Pictures
 from stress.pool import call_fresh
 from stress.program import PROGRAM
 from stress.runner import Campaign, Options, Report
@@ -190,21 +190,21 @@ def show_report(report: Report) -> None:
 
 
 def replay_token(
-    text: str, *, json: bool, trace: Path | None = None, mutant_file: Path | None = None
+    text: str, *, json: bool, pictures: Pictures, mutant_file: Path | None = None
 ) -> ExitCode:
     """``replay TOKEN``."""
     spec = Spec.from_meta(decode(text).meta)
-    if trace is not None:
-        writable(trace, "--trace")
+    pictures.check()
+    page = pictures.html is not None
     try:
         # A mutant is planted as the model is imported, so it needs a process that has not yet.
         if spec.mutant:
-            replayed = call_fresh(work.replay_token, text, mutant_file)
+            replayed = call_fresh(work.replay_token, text, mutant_file, page)
         else:
-            replayed = work.replay_token(text, None)
+            replayed = work.replay_token(text, None, page)
     except ReplayDivergence as error:
         return _diverged(error, json=json)
-    return _show_replay(replayed, spec, json=json, trace=trace)
+    return _show_replay(replayed, spec, json=json, pictures=pictures)
 
 
 def replay_schedule(
@@ -216,7 +216,7 @@ def replay_schedule(
     revision: str = "fixed",
     faults: str = "",
     params: Sequence[str] = (),
-    trace: Path | None = None,
+    pictures: Pictures,
 ) -> ExitCode:
     """``replay SCENARIO --seed K --schedule I``."""
     entry = catalogue.find(name)
@@ -225,31 +225,22 @@ def replay_schedule(
         raise UsageError(f"--schedule counts from 1, got {schedule}")
     spec = catalogue.with_params(Spec(name, revision=revision, faults=faults), params)
     spec = options.bound(spec, entry)
-    if trace is not None:
-        writable(trace, "--trace")
-    replayed = work.replay_schedule(spec, options.setup(spec, entry), schedule, None)
-    return _show_replay(replayed, spec, json=json, trace=trace)
+    pictures.check()
+    page = pictures.html is not None
+    replayed = work.replay_schedule(spec, options.setup(spec, entry), schedule, None, page)
+    return _show_replay(replayed, spec, json=json, pictures=pictures)
 
 
-def _show_replay(replayed: Replayed, spec: Spec, *, json: bool, trace: Path | None) -> ExitCode:
-    if trace is not None:
-        _write_trace(trace, replayed)
+def _show_replay(replayed: Replayed, spec: Spec, *, json: bool, pictures: Pictures) -> ExitCode:
+    pictures.write(replayed, spec)
     if json:
         print(documents.encode(documents.of_replay(replayed)))
     elif replayed.found is not None:
         console.show(f"{spec.scenario}: {replayed.found.text}")
     else:
-        steps = f", {len(replayed.steps)} steps" if replayed.steps else ""
-        console.show(f"{spec.scenario}: the schedule fits and does not fail{steps}")
+        steps = len(replayed.story.steps)
+        console.show(f"{spec.scenario}: the schedule fits and does not fail, {steps} steps")
     return ExitCode.PASS if replayed.found is None else ExitCode.FINDING
-
-
-def _write_trace(path: Path, replayed: Replayed) -> None:
-    if not replayed.steps:
-        logger.warning("the schedule no longer fails, so {} holds no step", path)
-    with path.open("wb") as stream:
-        for step in replayed.steps:
-            stream.write(msgspec.json.encode(step) + b"\n")
 
 
 def _diverged(error: ReplayDivergence, *, json: bool) -> ExitCode:

@@ -110,7 +110,7 @@ def of_replay(replayed: Replayed) -> Document:
         "kind": None if failure is None else failure.kind,
         "message": "the schedule no longer fails" if failure is None else failure.message,
         "digest": None if failure is None else failure.digest,
-        "steps": (len(replayed.steps) or None) if failure is None else failure.steps,
+        "steps": len(replayed.story.steps) if failure is None else failure.steps,
         "preemptions": None if failure is None else failure.preemptions,
     }
 

@@ -56,7 +56,8 @@ REPLAY: Final = """\
 \b
 Examples:
   python -m stress replay TOKEN
-  python -m stress replay TOKEN --trace steps.jsonl
+  python -m stress replay TOKEN --html report.html
+  python -m stress replay TOKEN --trace story.json --perfetto lanes.json
   python -m stress replay commit-evict --seed 7 --schedule 131
 
 Run one schedule again, recorded in full. Exit codes: 1 reproduced, 0 it no longer fails, 3 it

@@ -10,7 +10,7 @@ import io
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.errors import InternalError, ReplayDivergence
 from harness.explore import (
@@ -22,12 +22,14 @@ from harness.explore import (
     explore_part,
     record_part,
     record_schedule,
-    replay,
+    replay_story,
 )
-from harness.search.minimize import Minimized, minimized
+from harness.search.flip import Flip
+from harness.search.minimize import Minimized, explain, minimized
 from harness.search.setup import Program
-from harness.trace.events import Step, Story
+from harness.trace.events import Story
 from harness.trace.locklog import LockLog
+from harness.trace.page import render, story_data
 from harness.trace.table import command_lines
 from harness.trace.token import decode
 from stress import mutants
@@ -89,11 +91,13 @@ class Replayed:
 
     Attributes:
         found: The failure; None where the schedule passes.
-        steps: Every step of it; empty where a token's schedule no longer fails.
+        story: All of it.
+        page: The report as an HTML file; empty where it was not asked for.
     """
 
     found: Found | None
-    steps: list[Step]
+    story: Story
+    page: str = ""
 
 
 def explore_block(
@@ -178,8 +182,13 @@ def explore_whole(
     return conclusion, schedules
 
 
-def replay_token(text: str, catalogue: Path | None) -> Replayed:
+def replay_token(text: str, catalogue: Path | None, page: bool = False) -> Replayed:
     """Run the schedule of a token again.
+
+    Args:
+        text: The token.
+        catalogue: The file that has the mutant; None for the model's own.
+        page: Make the report as an HTML file, too.
 
     Raises:
         TokenError: It cannot be read, or is of another version of the scenario or mutant.
@@ -188,10 +197,9 @@ def replay_token(text: str, catalogue: Path | None) -> Replayed:
     """
     spec = Spec.from_meta(decode(text).meta)
     mutants.install_for(spec, catalogue)
-    failure = replay(program_of(spec), text)
-    if failure is None:
-        return Replayed(None, [])
-    return Replayed(_found(failure, catalogue), list(failure.story().steps))
+    failure, story = replay_story(program_of(spec), text)
+    found = None if failure is None else _found(failure, catalogue)
+    return Replayed(found, story, _page(spec, found, story, catalogue) if page else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +229,63 @@ def minimize_token(text: str, catalogue: Path | None) -> Shrunk:
     return Shrunk(_found(result.failure, catalogue), result)
 
 
-def replay_schedule(spec: Spec, setup: Setup, schedule: int, catalogue: Path | None) -> Replayed:
+def replay_schedule(
+    spec: Spec, setup: Setup, schedule: int, catalogue: Path | None, page: bool = False
+) -> Replayed:
     """Run schedule number ``schedule`` of an exploration again."""
     mutants.install_for(spec, catalogue)
     failure, story = record_schedule(program_of(spec), setup, schedule)
-    return Replayed(None if failure is None else _found(failure, catalogue), list(story.steps))
+    found = None if failure is None else _found(failure, catalogue)
+    return Replayed(found, story, _page(spec, found, story, catalogue) if page else "")
+
+
+def _page(spec: Spec, found: Found | None, story: Story, catalogue: Path | None) -> str:
+    """The report of one schedule as an HTML file."""
+    title = spec.scenario
+    return render(
+        title, [story_of(spec, found, story, catalogue)], text=found.text if found else ""
+    )
+
+
+def story_of(
+    spec: Spec, found: Found | None, story: Story, catalogue: Path | None
+) -> dict[str, Any]:
+    """What a page shows of one schedule; of one that fails, with the pair of steps that decides."""
+    facts: dict[str, object] = {
+        name: value for name, value in spec.meta().items() if name != "scenario"
+    }
+    if found is None:
+        return story_data(spec.scenario, [("this schedule", story)], facts=facts)
+    failure = found.failure
+    token = decode(failure.token)
+    facts |= {"strategy": token.strategy, "seed": token.seed, "schedule": failure.schedule}
+    facts |= {"steps": failure.steps, "preemptions": failure.preemptions}
+    facts |= {"fingerprint": failure.fingerprint, "digest": failure.digest}
+    runs = [("this schedule", story)]
+    flip = _flip(spec, failure)
+    if flip is not None:
+        near, other = flip.stories
+        if [step.thread for step in near.steps] != [step.thread for step in story.steps]:
+            runs.append(("nearest that fails", near))
+        runs.append(("nearest that passes" if flip.passes else "fails otherwise", other))
+    return story_data(
+        spec.scenario,
+        runs,
+        facts=facts,
+        text=found.text,
+        command=replay_command(failure.token, catalogue),
+        pair=None if flip is None else (flip.at, flip.passes),
+    )
+
+
+def _flip(spec: Spec, failure: Failure) -> Flip | None:
+    """The pair of steps whose order decides, where a short search finds it."""
+    if failure.kind in _AS_FOUND:
+        return None
+    try:
+        return explain(program_of(spec), failure.token, steps_max=_EASIER_STEPS_MAX)
+    except ReplayDivergence:
+        return None
 
 
 def replay_command(token: str, catalogue: Path | None = None) -> str:

@@ -131,6 +131,8 @@ def _finish(core: Core, zero: Thread) -> None:
         ]
         core.fail(Finding("leak", "\n".join(lines), zero, rule="lock", frames=_lock_frames(core)))
     core.examine(core.quiescent)
+    if core.recorder is not None:
+        core.recorder.ended()
 
 
 def _lock_frames(core: Core) -> list[tuple[Any, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NoReturn, Protocol
 
+from harness.engine.view import View
 from harness.errors import UsageError
 from harness.lockorder.rules import HeldLocks
 
@@ -32,6 +33,12 @@ class Recorder(Protocol):
 
     def note(self, text: str) -> None:
         """Attach a remark to the last step."""
+
+    def observe(self, view: View) -> None:
+        """Look at ``view`` after every step from now on."""
+
+    def ended(self) -> None:
+        """The program has returned, and nothing is wrong with it."""
 
     def freeze(self) -> None:
         """The schedule ends here; threads still stand where they are."""

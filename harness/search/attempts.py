@@ -26,6 +26,8 @@ from harness.search.recording import (
 from harness.search.setup import Program, Setup
 from harness.search.stage import Stage
 from harness.strategies.replay import Deviations
+from harness.trace.events import Story
+from harness.trace.story import tell
 from harness.trace.token import Token, unpack
 
 Begin = Callable[[Core], Choose]
@@ -262,6 +264,12 @@ class Attempts:
         key = order_key(finding.order) if finding.order is not None else key_of(finding)
         finding.error = None
         return key == token.fingerprint
+
+    def story(self, attempt: Attempt) -> Story:
+        """Run ``attempt`` once more, and tell what happened."""
+        recording = self.recorded(attempt)
+        finding = finding_of(CORE, self.setup, fair=True)
+        return tell(finding, recording.recorder, self.setup.steps_max)
 
     def recorded(self, attempt: Attempt) -> Recording:
         """Run ``attempt`` once more, with everything recorded."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.search.attempts import Attempt, Attempts
-from harness.trace.events import Step
+from harness.trace.events import Step, Story
 from harness.trace.interleaving import place
 
 # Rows of the picture before and after the pair.
@@ -36,6 +36,7 @@ class Flip:
         passing: All steps of the passing one.
         at: Steps that both have in common before the pair.
         passes: The other order passes; False where it fails in another way.
+        stories: Both schedules, recorded in full: the failing one, the passing one.
     """
 
     first: Step
@@ -44,6 +45,7 @@ class Flip:
     passing: tuple[Step, ...]
     at: int
     passes: bool
+    stories: tuple[Story, Story]
 
 
 def flipped(attempts: Attempts, failing: Attempt) -> Flip | None:
@@ -138,13 +140,13 @@ def _boundary(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 def _pair(attempts: Attempts, failing: Attempt, passing: Attempt) -> Flip | None:
     """What was exchanged, with names and places."""
-    bad = tuple(attempts.recorded(failing).steps)
-    good = tuple(attempts.recorded(passing).steps)
+    stories = attempts.story(failing), attempts.story(passing)
+    bad, good = stories[0].steps, stories[1].steps
     at = _common(failing.order, passing.order)
     if at >= min(len(bad), len(good)):
         return None
     first, second = bad[at], good[at]
-    return Flip(first, second, bad, good, at, passing.passes)
+    return Flip(first, second, bad, good, at, passing.passes, stories)
 
 
 def side_by_side(flip: Flip, width: int = 100) -> list[str]:

@@ -118,6 +118,31 @@ def minimized(
         return search.result(program, explain=explain)
 
 
+def explain(
+    program: Program, text: str, *, steps_max: int = STEPS_MAX, replays_least: int = REPLAYS_LEAST
+) -> Flip | None:
+    """Find the pair of steps whose order decides, in the very schedule of a token.
+
+    Args:
+        program: The program that failed.
+        text: The token.
+        steps_max: Steps to replay in all, about.
+        replays_least: So many replays, however long.
+
+    Returns:
+        The pair; None where nothing that was run passes, or the budget was spent.
+
+    Raises:
+        TokenError: The token cannot be read.
+        ReplayDivergence: The schedule does not fail in that way any more.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    token = decode(text)
+    with Stage(setup_of(token).hang_seconds) as stage:
+        attempts = Attempts(stage, program, token, steps_max, replays_least)
+        return _Search(attempts, token).explained()
+
+
 class _Search:
     """One minimization: the best schedule so far, and the attempts that led to it."""
 
@@ -138,7 +163,7 @@ class _Search:
         with contextlib.suppress(SpentError):
             self._improve()
         replays = self._attempts.replays
-        flip = self._explained() if explain else None
+        flip = self.explained() if explain else None
         recording = self._attempts.recorded(self.best)
         failure = failure_again(self._token, recording, self._attempts.setup)
         if failure is None:
@@ -154,7 +179,7 @@ class _Search:
             flip,
         )
 
-    def _explained(self) -> Flip | None:
+    def explained(self) -> Flip | None:
         """The pair whose order decides, with a budget of its own."""
         attempts = self._attempts
         attempts.refill()

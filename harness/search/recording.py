@@ -284,8 +284,13 @@ def record(
     schedule: int,
     begin: Callable[[Core], Choose],
     edges: list[Witness],
+    *,
+    film: bool = True,
 ) -> Recording:
-    """Run one schedule with everything recorded, and note how it deviates from the default."""
+    """Run one schedule with everything recorded, and note how it deviates from the default.
+
+    ``film=False`` leaves out what the program's views show.
+    """
     rules = setup.rules()
     rules.preload(edges)
     taken: list[int] = []
@@ -303,7 +308,9 @@ def record(
 
         return choose
 
-    core, recorder = stage.run(program, rules, setup.limits(), noting, schedule, record=True)
+    core, recorder = stage.run(
+        program, rules, setup.limits(), noting, schedule, record=True, film=film
+    )
     assert recorder is not None
     return Recording(core, recorder, taken, edges)
 
@@ -313,6 +320,19 @@ def replay(program: Program, token: str) -> Failure | None:
 
     Returns:
         The failure, or None where the schedule still fits and no longer fails.
+
+    Raises:
+        TokenError: The token cannot be read.
+        ReplayDivergence: The schedule does not fit ``program`` (any more).
+    """
+    return replay_story(program, token)[0]
+
+
+def replay_story(program: Program, token: str) -> tuple[Failure | None, Story]:
+    """``replay``, with the story also of a schedule that no longer fails.
+
+    Returns:
+        The failure or None, and the story.
 
     Raises:
         TokenError: The token cannot be read.
@@ -328,7 +348,9 @@ def replay(program: Program, token: str) -> Failure | None:
             raise KeyboardInterrupt if again.cut == "interrupted" else _hung(stage)
         _must_fit(wanted, again, deviations)
         failure = failure_again(wanted, again, setup)
-    return None if failure is None else failure.attach(program)
+        if failure is None:
+            return None, tell(None, again.recorder, setup.steps_max)
+    return failure.attach(program), failure.story()
 
 
 def setup_of(token: Token) -> Setup:
@@ -400,12 +422,21 @@ def record_schedule(program: Program, setup: Setup, schedule: int) -> tuple[Fail
         UsageError: The setup cannot work, or the strategy reaches it only through all before.
     """
     found: list[tuple[Failure | None, Story]] = []
-    record_part(program, setup, schedule, schedule, lambda _, *result: found.append(result))
+    record_part(
+        program, setup, schedule, schedule, lambda _, *result: found.append(result), film=True
+    )
     return found[0]
 
 
 def record_part(
-    program: Program, setup: Setup, first: int, last: int, sink: Sink, *, worker: int | None = None
+    program: Program,
+    setup: Setup,
+    first: int,
+    last: int,
+    sink: Sink,
+    *,
+    worker: int | None = None,
+    film: bool = False,
 ) -> None:
     """Run schedules ``first`` to ``last``, each recorded in full, whether they fail or not.
 
@@ -417,6 +448,7 @@ def record_part(
         sink: Called after each with its number, its failure or None, and its story. Each is judged
             by itself: lock-order findings that need edges of several schedules are the audit's.
         worker: Which core to run on; None chooses.
+        film: Record what the program's views show, too.
 
     Raises:
         UsageError: The setup cannot work, or the strategy cannot begin at ``first``.
@@ -432,7 +464,13 @@ def record_part(
         strategy = prepare(stage, program, setup)
         for schedule in range(first, last + 1):
             recording = record(
-                stage, program, setup, schedule, partial(_begin, strategy, schedule), []
+                stage,
+                program,
+                setup,
+                schedule,
+                partial(_begin, strategy, schedule),
+                [],
+                film=film,
             )
             if recording.cut in ("interrupted", "hang"):
                 raise KeyboardInterrupt if recording.cut == "interrupted" else _hung(stage)

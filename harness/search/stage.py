@@ -81,12 +81,13 @@ class Stage:
         schedule: int,
         *,
         record: bool = False,
+        film: bool = True,
     ) -> tuple[Core, TraceRecorder | None]:
-        """Run one schedule; see ``engine.schedule.run``."""
+        """Run one schedule, recorded where that is asked for; see ``engine.schedule.run``."""
         self._give_way()
         rules.begin(schedule)
         CORE.schedule = schedule
-        recorder = TraceRecorder(CORE) if record else None
+        recorder = TraceRecorder(CORE, film=film) if record else None
         self._watchdog.schedule(schedule or -1)
         try:
             core = run(program, self.pool, rules, limits, begin, _watching(limits, recorder))

@@ -1,6 +1,7 @@
 """The primitives that a program under test is written with. Every operation is a schedule point."""
 
 from harness.engine.thread import Thread
+from harness.engine.view import Placed
 from harness.sync.cells import Atomic, Shared
 from harness.sync.condition import Barrier, BrokenBarrierError, Condition, Event, Semaphore
 from harness.sync.guards import assert_held, assert_no_locks_held, excludes, guarded_by, requires
@@ -13,6 +14,7 @@ from harness.sync.threads import (
     invariant,
     monotonic,
     note,
+    observe,
     parallel,
     priority_scheduling,
     sleep,
@@ -30,6 +32,7 @@ __all__ = [
     "Event",
     "Lock",
     "Mutex",
+    "Placed",
     "RwLock",
     "Semaphore",
     "Shared",
@@ -48,6 +51,7 @@ __all__ = [
     "invariant",
     "monotonic",
     "note",
+    "observe",
     "parallel",
     "priority_scheduling",
     "requires",

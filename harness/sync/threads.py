@@ -8,6 +8,7 @@ from typing import Any, Final
 from harness.engine.choosers import urgent_first
 from harness.engine.core import CORE, current
 from harness.engine.thread import OUTSIDE, Group, Thread, called
+from harness.engine.view import View
 from harness.errors import UsageError
 from harness.sync.base import Primitive, point
 from harness.sync.mutex import Lock
@@ -187,3 +188,20 @@ def note(text: str) -> None:
     current()
     if CORE.recorder is not None:
         CORE.recorder.note(text)
+
+
+def observe(view: View) -> None:
+    """Show ``view`` beside every step of the recorded schedule; no schedule point.
+
+    While schedules are only explored nobody looks, and this call does nothing.
+
+    Args:
+        view: Returns things by name, each a ``Placed``. It may read anything and must change
+            nothing; operations inside are no schedule points.
+
+    Raises:
+        UsageError: No schedule is running.
+    """
+    current()
+    if CORE.recorder is not None:
+        CORE.recorder.observe(view)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from harness.engine.view import Placed
+
 
 class Site(msgspec.Struct, frozen=True):
     """A place in the source.
@@ -71,6 +73,7 @@ class Step(msgspec.Struct, frozen=True):
         note: Remarks made by the code that belongs to this step.
         order: Nesting order given with an acquisition.
         releases: Of a wait: the lock that it gives up while it sleeps.
+        woke: Indexes of the sleepers that it woke and that want their lock back first.
     """
 
     step: int
@@ -89,6 +92,7 @@ class Step(msgspec.Struct, frozen=True):
     note: tuple[str, ...] = ()
     order: int = 0
     releases: str = ""
+    woke: tuple[int, ...] = ()
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -139,6 +143,20 @@ class ThreadState(msgspec.Struct, frozen=True):
     order: int = 0
 
 
+class Frame(msgspec.Struct, frozen=True):
+    """What a step changed in the picture that the program's views give.
+
+    Attributes:
+        step: Number of the step; 0 for what was there before the first.
+        changed: Where each thing is from here on, by name, that was elsewhere or looked otherwise.
+        gone: Things that are shown no more.
+    """
+
+    step: int
+    changed: dict[str, Placed] = {}
+    gone: tuple[str, ...] = ()
+
+
 class Story(msgspec.Struct, frozen=True):
     """A failing schedule in full.
 
@@ -151,6 +169,7 @@ class Story(msgspec.Struct, frozen=True):
         final: Where each thread stood at the end, by index.
         lock_findings: Broken lock rules as text, one each.
         objects: What is known of each object that the steps name.
+        film: What the program's views showed, by step; empty where it has none.
     """
 
     kind: str = ""
@@ -161,3 +180,4 @@ class Story(msgspec.Struct, frozen=True):
     final: tuple[ThreadState, ...] = ()
     lock_findings: tuple[str, ...] = ()
     objects: dict[str, ObjectInfo] = {}
+    film: tuple[Frame, ...] = ()

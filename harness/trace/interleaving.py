@@ -200,7 +200,7 @@ def _rows(story: Story) -> list[Row]:
         if step.preemption:
             text = f"P {text}"
         rows.append(Row((step.step, 1), step.thread, text, step.site, step.held, step))
-    rows += _ends(story)
+    rows += ends(story)
     return sorted(rows, key=attrgetter("key"))
 
 
@@ -213,7 +213,7 @@ def _blocked_since(steps: tuple[Step, ...], thread: int, published: int) -> int:
     return steps[-1].step + 1
 
 
-def _ends(story: Story) -> Iterator[Row]:
+def ends(story: Story) -> Iterator[Row]:
     """Where threads are blocked for good, and where the failure struck."""
     end = story.steps[-1].step + 1
     last = closing(story)

@@ -24,6 +24,7 @@ from typing import Any, Final
 from harness.engine.core import Core
 from harness.engine.finding import PACKAGE, Finding, place
 from harness.engine.thread import Recorder, Thread
+from harness.engine.view import View
 from harness.trace.site import site_of
 
 Clock = list[int]
@@ -151,6 +152,12 @@ class RaceRecorder:
 
     def note(self, text: str) -> None:
         """Remarks order nothing."""
+
+    def observe(self, view: View) -> None:
+        """Nobody looks at pictures while races are looked for."""
+
+    def ended(self) -> None:
+        """All that can race has."""
 
     def freeze(self) -> None:
         """What follows is no part of the schedule."""
@@ -422,6 +429,14 @@ class Both:
     def note(self, text: str) -> None:
         """See ``engine.thread.Recorder``."""
         self._first.note(text)
+
+    def observe(self, view: View) -> None:
+        """See ``engine.thread.Recorder``."""
+        self._first.observe(view)
+
+    def ended(self) -> None:
+        """See ``engine.thread.Recorder``."""
+        self._first.ended()
 
     def freeze(self) -> None:
         """See ``engine.thread.Recorder``."""

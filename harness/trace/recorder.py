@@ -12,8 +12,10 @@ import msgspec
 from harness.engine.core import Core
 from harness.engine.finding import Finding, place_of
 from harness.engine.thread import Group, Thread
+from harness.engine.view import View
 from harness.lockorder.classes import LockClass, LockFlags
-from harness.trace.events import ObjectInfo, Site, Step, ThreadState, Wait
+from harness.trace.events import Frame, ObjectInfo, Site, Step, ThreadState, Wait
+from harness.trace.film import Film
 from harness.trace.site import site_of
 
 _TAKING = ("acquire", "re-acquire", "try-acquire", "read-acquire", "write-acquire")
@@ -53,13 +55,20 @@ class TraceRecorder:
         final: Where each thread stood when the schedule ended.
     """
 
-    def __init__(self, core: Core) -> None:
-        """Args: core: The engine whose schedule is about to run."""
+    def __init__(self, core: Core, *, film: bool = True) -> None:
+        """Begin with nothing seen.
+
+        Args:
+            core: The engine whose schedule is about to run.
+            film: Whether to look at the program's views.
+        """
         self._core = core
         self._published: dict[int, _Publication] = {}
         self.steps: list[Step] = []
         self.objects: dict[str, ObjectInfo] = {}
         self.final: tuple[ThreadState, ...] = ()
+        self._asleep: set[int] = set()
+        self._film = Film(core) if film else None
         # Where a thread last took a lock, by (thread index, lock).
         self._since: dict[tuple[int, str], Site | None] = {}
 
@@ -71,6 +80,9 @@ class TraceRecorder:
 
     def step(self, thread: Thread, steps: int) -> None:
         """``thread`` takes step number ``steps``."""
+        if self._film is not None:
+            self._film.look(steps - 1)
+        self._note_woken()
         core = self._core
         publication = self._published.get(thread.index)
         site = None if publication is None else publication.site
@@ -98,6 +110,20 @@ class TraceRecorder:
                 releases=self._releases(thread),
             )
         )
+
+    def _note_woken(self) -> None:
+        """Whom the last step woke, of those that cannot run before they have their lock back."""
+        woken = []
+        for thread in self._core.threads:
+            asleep = thread.kind in ("wait", "queue-block") and not thread.enabled
+            if thread.kind == "re-acquire" and thread.index in self._asleep and thread.released:
+                woken.append(thread.index)
+            if asleep:
+                self._asleep.add(thread.index)
+            else:
+                self._asleep.discard(thread.index)
+        if woken:
+            self.steps[-1] = msgspec.structs.replace(self.steps[-1], woke=tuple(woken))
 
     def _releases(self, thread: Thread) -> str:
         """The lock that a wait gives up."""
@@ -136,6 +162,21 @@ class TraceRecorder:
     def freeze(self) -> None:
         """The schedule ends here: note where every thread stands, before any is taken down."""
         self.final = tuple(map(self._state, self._core.threads))
+        self.ended()
+
+    def ended(self) -> None:
+        """The last step is over."""
+        if self._film is not None:
+            self._film.look(len(self.steps))
+
+    def observe(self, view: View) -> None:
+        """Look at ``view`` after every step from now on."""
+        if self._film is not None:
+            self._film.add(view)
+
+    def film(self, first: int) -> tuple[Frame, ...]:
+        """What the views showed, for a reader who begins with step ``first``."""
+        return () if self._film is None else self._film.frames(first)
 
     def _state(self, thread: Thread) -> ThreadState:
         label = self._core.label

@@ -135,10 +135,24 @@ def _module(filename: str) -> str:
     return Path(filename).stem
 
 
+# Files by the names that readers see; for those that were recorded in this process.
+_FULL: Final[dict[str, str]] = {}
+
+
+def source_lines(shown: str) -> list[str]:
+    """The lines of a file that some recorded site is in; none where it was recorded elsewhere."""
+    return linecache.getlines(_FULL.get(shown, ""))
+
+
 @functools.lru_cache(maxsize=512)
 def shown_file(filename: str) -> str:
     """A file as a reader sees it: relative to its environment, or to the working directory."""
-    path = Path(filename)
+    shown = _shown_file(Path(filename))
+    _FULL[shown] = filename
+    return shown
+
+
+def _shown_file(path: Path) -> str:
     for folder in ("site-packages", "dist-packages"):
         if folder in path.parts:
             at = len(path.parts) - path.parts[::-1].index(folder)

@@ -41,6 +41,7 @@ def tell(finding: Finding | None, recorder: TraceRecorder, steps_max: int) -> St
         final=recorder.final,
         lock_findings=() if order is None else (order_text(order),),
         objects=dict(recorder.objects),
+        film=recorder.film(steps[0].step if steps else 1),
     )
 
 

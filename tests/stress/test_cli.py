@@ -286,6 +286,53 @@ def test_a_trace_has_one_line_for_each_step(cli: Cli, tmp_path: Path) -> None:
     assert steps[0]["kind"] == "parallel"
 
 
+def test_the_whole_story_is_one_document(cli: Cli, tmp_path: Path) -> None:
+    token = found_by(cli, "toy-abba")
+    ran = cli("replay", token, "--trace", "story.json", "--json")
+    story = json.loads((tmp_path / "story.json").read_text(encoding="utf-8"))
+
+    assert story["format"] == "lockloom-trace-1"
+    assert story["facts"]["token"] == token
+    assert story["facts"]["digest"] == ran.json["digest"]
+    assert story["story"]["kind"] == "deadlock"
+    assert len(story["story"]["steps"]) == ran.json["steps"]
+    assert sum(span["open"] for span in story["holds"]) == 2
+
+
+def test_replay_draws_a_page_and_lanes_which_are_the_same_each_time(
+    cli: Cli, tmp_path: Path
+) -> None:
+    token = found_by(cli, "toy-abba")
+    files = [("--html", "a.html", "b.html"), ("--perfetto", "a.json", "b.json")]
+    for seed, at in (("1", 1), ("2", 2)):
+        options = [part for row in files for part in (row[0], row[at])]
+        assert cli("replay", token, *options, PYTHONHASHSEED=seed).code == 1
+
+    for _, one, other in files:
+        assert (tmp_path / one).read_bytes() == (tmp_path / other).read_bytes()
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "this schedule" in page
+    assert "nearest that passes" in page
+    lanes = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert any(event["ph"] == "s" for event in lanes["traceEvents"])
+
+
+def test_a_schedule_that_passes_is_drawn_too(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("replay", "toy-clean", "--schedule", "1", "--html", "a.html", "--perfetto", "a.json")
+
+    assert ran.code == 0
+    assert '"kind":""' in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_pictures_that_cannot_be_written_are_refused_before_anything_runs(cli: Cli) -> None:
+    for option in ("--html", "--trace", "--perfetto"):
+        ran = cli("replay", "toy-clean", "--schedule", "1", option, "no/such/folder")
+        assert ran.code == 2
+        assert option in ran.error
+    ran = cli("replay", "toy-clean", "--schedule", "1", "--html", "x", "--trace", "x")
+    assert (ran.code, "same file" in ran.error) == (2, True)
+
+
 def test_a_token_of_a_changed_program_says_so(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "scenarios"
     folder.mkdir()

@@ -1,0 +1,70 @@
+"""Files that a replay writes on request: trace, picture for the Perfetto UI, HTML report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.trace import chrome, document
+from harness.trace.token import decode
+from stress.artefacts import writable
+from stress.catalogue import Spec
+from stress.work import Replayed
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Where they go; None for those that nobody wants.
+
+    Attributes:
+        trace: ``.json`` gets the whole document, any other name the steps as JSON lines.
+        html: The report.
+        perfetto: The lanes.
+    """
+
+    trace: Path | None = None
+    html: Path | None = None
+    perfetto: Path | None = None
+
+    def check(self) -> None:
+        """See that they can be written, before anything runs.
+
+        Raises:
+            UsageError: One cannot, or two are the same file.
+        """
+        wanted = [
+            (name, path)
+            for name in ("trace", "html", "perfetto")
+            if (path := getattr(self, name)) is not None
+        ]
+        for name, path in wanted:
+            writable(path, f"--{name}")
+        if len({path.resolve() for _, path in wanted}) < len(wanted):
+            names = " and ".join(f"--{name}" for name, _ in wanted)
+            raise UsageError(f"{names} name the same file; each needs one of its own")
+
+    def write(self, replayed: Replayed, spec: Spec) -> None:
+        """Write them."""
+        facts = facts_of(replayed, spec)
+        if self.trace is not None:
+            whole = self.trace.suffix == ".json"
+            story = replayed.story
+            text = document.as_json(story, **facts) if whole else document.as_lines(story)
+            self.trace.write_bytes(text)
+        if self.perfetto is not None:
+            self.perfetto.write_bytes(chrome.of_story(replayed.story, **facts))
+        if self.html is not None:
+            self.html.write_text(replayed.page, encoding="utf-8")
+
+
+def facts_of(replayed: Replayed, spec: Spec) -> dict[str, str | int]:
+    """What a trace says beside its steps."""
+    facts = dict(spec.meta())
+    if replayed.found is not None:
+        failure = replayed.found.failure
+        token = decode(failure.token)
+        facts |= {"strategy": token.strategy, "seed": token.seed, "schedule": failure.schedule}
+        facts |= {"fingerprint": failure.fingerprint, "digest": failure.digest}
+        facts |= {"preemptions": failure.preemptions, "token": failure.token}
+    return facts
