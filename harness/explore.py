@@ -16,6 +16,7 @@ from harness.search.part import Part, explore_part
 from harness.search.recording import Failure, record_part, record_schedule, replay, replay_story
 from harness.search.setup import BLOCK, Program, Setup
 from harness.search.verdict import Exploration, assemble
+from harness.search.watch import TWICE_EVERY
 from harness.strategies import strategy_named
 
 __all__ = [
@@ -55,6 +56,7 @@ def explore(
     patch: bool = False,
     lines: Sequence[object] = (),
     mode_blind: bool = False,
+    twice_every: int = TWICE_EVERY,
 ) -> Exploration:
     """Run ``program`` under many schedules, each decided by ``(strategy, seed, number)``.
 
@@ -76,6 +78,8 @@ def explore(
         patch: Not available yet.
         lines: Not available yet.
         mode_blind: Let readers count like writers in lock order, as the kernel's rule does.
+        twice_every: About one in so many passing schedules runs a second time, to see whether the
+            program depends on its choices alone; 0 for none.
 
     Returns:
         The verdict with its evidence.
@@ -96,6 +100,7 @@ def explore(
         stop_at_first=stop_at_first,
         mode_blind=mode_blind,
         races=races,
+        twice_every=twice_every,
     )
     setup.check()
     _check_budget(setup, schedules, seconds, processes)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Final, cast
 
 from loguru import logger
 
@@ -169,6 +169,10 @@ def open_log(path: Path, option: str) -> BinaryIO:
     return path.open("wb")
 
 
+# Of more scenarios than this, what their passes rest on stands in the table alone.
+_TOLD_IN_FULL: Final = 3
+
+
 def show_report(report: Report) -> None:
     """The findings one by one, then the table, then the verdict."""
     for result in report.results:
@@ -177,6 +181,11 @@ def show_report(report: Report) -> None:
         for found in result.found:
             console.show(f"\n{result.entry.name}: {found.text}\n")
     console.output().print(console.report_table(report))
+    passed = [result for result in report.results if result.verdict == "pass"]
+    for result in passed if len(report.results) <= _TOLD_IN_FULL else ():
+        if result.exploration is not None and result.exploration.evidence is not None:
+            text = console.evidence_text(result.exploration.evidence)
+            console.show(f"{result.entry.name}: {text}")
     ran = sum(result.schedules for result in report.results)
     cut = ", interrupted" if report.interrupted else ""
     begun = sum(result.exploration is not None for result in report.results)

@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from harness.search.evidence import Evidence
 from stress.catalogue import Scenario
 from stress.hunts import Bag, Catch
 from stress.runner import Report, Result, Watcher
@@ -33,6 +34,7 @@ from stress.runner import Report, Result, Watcher
 WIDTH: Final = 100
 # A piped log still shows that something happens.
 _PLAIN_SECONDS: Final = 10.0
+_ORDERS_SHOWN: Final = 8
 STYLE: Final = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 
 
@@ -218,7 +220,14 @@ def report_table(report: Report) -> Table:
     results = [r for r in report.results if r.exploration is not None or not report.interrupted]
     why = [_why(result) for result in results]
     made = table(
-        "!scenario", "!verdict", ">schedules", ">steps", ">per core/s", *["why"] * any(why)
+        "!scenario",
+        "!verdict",
+        ">schedules",
+        ">steps",
+        ">per core/s",
+        ">classes",
+        ">fails at most",
+        *["why"] * any(why),
     )
     for result, reason in zip(results, why, strict=True):
         exploration = result.exploration
@@ -229,9 +238,37 @@ def report_table(report: Report) -> Table:
             f"{result.schedules:,}",
             "-" if exploration is None else f"{exploration.steps:,}",
             rate,
+            *_evidence_cells(result),
             *[escape(reason)] * any(why),
         )
     return made
+
+
+def _evidence_cells(result: Result) -> tuple[str, str]:
+    """Classes of schedules seen, of how many looked at; the bound on the chance of a failure."""
+    evidence = None if result.exploration is None else result.exploration.evidence
+    if evidence is None or result.verdict != "pass":
+        return "-", "-"
+    chance = evidence.fails_at_most
+    return (
+        f"{evidence.classes:,} of {evidence.looked:,}" if evidence.looked else "-",
+        "-" if chance is None else f"{chance:.2%}",
+    )
+
+
+def evidence_text(evidence: Evidence) -> str:
+    """What a pass rests on, with the first orders that were never seen."""
+    lines = evidence.lines()
+    for earlier, later in evidence.one_order[:_ORDERS_SHOWN]:
+        lines.append(f"  always {_operation(*earlier)} before {_operation(*later)}")
+    more = len(evidence.one_order) - _ORDERS_SHOWN
+    if more > 0:
+        lines.append(f"  and {more:,} more; --json lists all")
+    return "\n".join(lines)
+
+
+def _operation(thread: str, kind: str, obj: str) -> str:
+    return f"{thread}'s {kind} of {obj}"
 
 
 def _why(result: Result) -> str:

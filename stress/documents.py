@@ -5,10 +5,12 @@ The keys are a contract with programs that read them; what people read is made i
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 
+from harness.search.evidence import Evidence
 from stress.catalogue import Scenario
 from stress.hunts import Bag, Catch
 from stress.runner import Report, Result
@@ -64,7 +66,13 @@ def of_result(result: Result) -> Document:
         "switches": 0 if exploration is None else exploration.switches,
         "seconds": round(result.seconds, 3),
         "failures": [_failure(found) for found in result.found],
+        "evidence": None if exploration is None else _evidence(exploration.evidence),
     }
+
+
+def _evidence(evidence: Evidence | None) -> Document | None:
+    """What a pass rests on; the same keys as ``Evidence`` has attributes."""
+    return None if evidence is None else asdict(evidence)
 
 
 def _failure(found: Found) -> Document:

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from harness.engine.core import CORE
+from harness.engine.core import CORE, Choose, Core
 from harness.engine.finding import Finding
 from harness.errors import UsageError
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
+from harness.search.evidence import Coverage
 from harness.search.recording import Failure, finding_of, key_of, order_key, record, resolved
 from harness.search.setup import Program, Progress, Setup
 from harness.search.stage import Stage, prepare
+from harness.search.twice import First, differing
+from harness.search.watch import Log, looked_at, run_twice
 from harness.strategies import Strategy
 from harness.strategies.replay import Script
 
@@ -49,6 +52,7 @@ class Part:
     entered: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
+    coverage: Coverage = field(default_factory=Coverage)
 
     @property
     def first_failing(self) -> int | None:
@@ -118,12 +122,58 @@ def _one(
     """Run schedule number ``schedule`` and enter what came of it into ``part``."""
     rules = part.rules
     known = len(rules.findings)
-    core, _ = stage.run(
-        program, rules, setup.limits(), lambda core: strategy.begin(core, schedule), schedule
-    )
+    twice = _twice(setup, strategy, schedule)
+    log = Log() if twice or looked_at(schedule) else None
+
+    def begin(core: Core) -> Choose:
+        choose = strategy.begin(core, schedule)
+        if log is None:
+            return choose
+        return log.locating(core, choose) if twice else log.watching(core, choose)
+
+    core, _ = stage.run(program, rules, setup.limits(), begin, schedule)
+    if core.cut != "interrupted":
+        _count(core, setup, part)
+    if _broken_off(core, stage, part):
+        return
+    finding = finding_of(core, setup, fair=strategy.fair_in(schedule))
+    choices = core.choices
+    first = None
+    if log is not None and core.cut is None:
+        part.coverage.enter(core, log)
+        first = First(core, log) if twice else None
+    if hasattr(strategy, "backtrack"):
+        strategy.backtrack()
+    if len(rules.findings) > known:
+        part.choices[schedule] = choices
+        _add_order_failures(stage, program, setup, part, rules.findings[known:], choices)
+    if finding is None and first is not None:
+        finding = differing(stage, program, setup, schedule, first)
+        if _broken_off(CORE, stage, part):
+            return
+    if finding is not None:
+        _add_failure(stage, program, setup, part, finding, schedule, choices)
+    if part.schedules % _COLLECT_EVERY == 0:
+        gc.collect()
+
+
+def _twice(setup: Setup, strategy: Strategy, schedule: int) -> bool:
+    """Whether a schedule is run again if it passes; the first too where pilots came before it."""
+    if strategy.sequential or not setup.twice_every:
+        return False
+    return (schedule == 1 and strategy.needs_pilot) or run_twice(schedule, setup.twice_every)
+
+
+def _broken_off(core: Core, stage: Stage, part: Part) -> bool:
+    """Whether the schedule that has just run was given up, and all that follow with it."""
     if core.cut == "interrupted":
         part.cut = "interrupted"
-        return
+    elif core.cut == "hang":
+        _note_hang(part, stage)
+    return bool(part.cut)
+
+
+def _count(core: Core, setup: Setup, part: Part) -> None:
     part.schedules += 1
     part.steps += min(core.steps, setup.steps_max)
     part.switches += core.switches
@@ -134,24 +184,10 @@ def _one(
         part.named.add(thread.name)
         if thread.kind:
             part.entered.add(thread.name)
-    if core.cut == "hang":
-        _note_hang(part, stage)
-        return
-    finding = finding_of(core, setup, fair=strategy.fair_in(schedule))
     if core.cut == "bound":
         part.bounded += 1
     elif core.cut == "blocked":
         part.blocked += 1
-    choices = core.choices
-    if hasattr(strategy, "backtrack"):
-        strategy.backtrack()
-    if len(rules.findings) > known:
-        part.choices[schedule] = choices
-        _add_order_failures(stage, program, setup, part, rules.findings[known:], choices)
-    if finding is not None:
-        _add_failure(stage, program, setup, part, finding, schedule, choices)
-    if part.schedules % _COLLECT_EVERY == 0:
-        gc.collect()
 
 
 def _note_hang(part: Part, stage: Stage) -> None:
@@ -178,9 +214,12 @@ def _add_failure(
     finding.error = None
     if any(failure.fingerprint == key for failure in part.failures):
         return
-    once, again = (
-        record(stage, program, setup, schedule, Script(choices).begin, []) for _ in range(2)
-    )
+    once = record(stage, program, setup, schedule, Script(choices).begin, [])
+    if finding.kind == "nondeterminism" and finding.frames:
+        # It has run twice already, and what differed is known with both places.
+        part.failures.append(once.made(finding, key, setup, schedule))
+        return
+    again = record(stage, program, setup, schedule, Script(choices).begin, [])
     part.failures.append(once.failure(finding, key, setup, schedule, again))
 
 

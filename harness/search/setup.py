@@ -9,6 +9,7 @@ from typing import Final
 from harness.engine.schedule import Limits
 from harness.errors import UsageError
 from harness.lockorder.rules import LockRules
+from harness.search.watch import TWICE_EVERY
 from harness.strategies import Options, strategy_named
 
 Program = Callable[[], object]
@@ -35,6 +36,9 @@ class Setup:
         meta: Carried by tokens.
         races: Look for data races.
         mode_blind: Lock rules treat readers like writers, as the kernel does.
+        twice_every: One in about so many passing schedules is run a second time and compared, to
+            see whether the program is deterministic; 0 for none. Searches that enumerate compare
+            at every decision anyway.
     """
 
     strategy: str = "portfolio"
@@ -48,6 +52,7 @@ class Setup:
     meta: Meta = field(default_factory=dict)
     mode_blind: bool = False
     races: bool = False
+    twice_every: int = TWICE_EVERY
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -63,6 +68,8 @@ class Setup:
             )
         if self.steps_max < 1:
             raise UsageError(f"steps_max must be at least 1, got {self.steps_max}")
+        if self.twice_every < 0:
+            raise UsageError(f"twice_every must be 0 (never) or more, got {self.twice_every}")
         if not self.hang_seconds > 0:
             raise UsageError(f"hang_seconds must be more than 0, got {self.hang_seconds!r}")
 

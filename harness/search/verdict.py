@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
+from harness.search.evidence import Evidence, evidence
 from harness.search.part import Part, explore_part
 from harness.search.recording import Failure, order_key, record
 from harness.search.setup import Program, Setup
 from harness.search.stage import Stage, prepare
+from harness.strategies import strategy_named
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Exploration:
         lock_order: The merged lock-order graph and its findings.
         detail: Stacks of a thread that hung, or other matter too long for the reason.
         reached: Names given to ``sometimes``.
+        evidence: What the schedules that ran say of those that did not.
     """
 
     verdict: str
@@ -50,6 +53,7 @@ class Exploration:
     lock_order: LockRules
     detail: str = ""
     reached: tuple[str, ...] = ()
+    evidence: Evidence | None = None
 
 
 def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Exploration:
@@ -162,6 +166,7 @@ def _verdict(
         total.entered |= part.entered
         total.named |= part.named
         total.reached |= part.reached
+        total.coverage.merge(part.coverage)
         total.exhausted = total.exhausted or part.exhausted
         if part.cut and part.cut != "seconds" and not total.cut:
             total.cut, total.detail = part.cut, part.detail
@@ -186,6 +191,18 @@ def _verdict(
         lock_order=rules,
         detail=total.detail,
         reached=tuple(sorted(total.reached)),
+        evidence=_evidence(setup, total),
+    )
+
+
+def _evidence(setup: Setup, total: Part) -> Evidence:
+    ended = total.schedules - total.blocked - total.bounded
+    return evidence(
+        total.coverage,
+        failed=sum(total.failing.values()),
+        schedules=ended,
+        sampled=strategy_named(setup.strategy).samples,
+        exhausted=total.exhausted and not total.cut,
     )
 
 

@@ -111,6 +111,7 @@ class Strategy:
         needs_pilot: Wants ``length``, ``threads`` and ``profile`` of ``Options`` measured first.
         sequential: Schedule n is only reached through 1 to n-1; cannot be split over processes.
         bounded: Takes ``preemptions``.
+        samples: Schedules are random draws, so that what was seen bounds what was not.
     """
 
     name: ClassVar[str]
@@ -118,6 +119,7 @@ class Strategy:
     needs_pilot: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
+    samples: ClassVar[bool] = True
 
     def __init__(self, options: Options) -> None:
         """Keep ``options``; they do not change afterwards."""

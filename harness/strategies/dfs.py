@@ -30,6 +30,7 @@ class DepthFirst(Strategy):
     """
 
     name = "dfs"
+    samples = False
     fair = False
     sequential = True
     bounded = True

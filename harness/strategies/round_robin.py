@@ -19,6 +19,7 @@ class RoundRobin(Strategy):
     """
 
     name = "round-robin"
+    samples = False
 
     def begin(self, core: Core, schedule: int) -> Choose:
         """See ``Strategy.begin``."""

@@ -20,6 +20,7 @@ RESULT_KEYS = {
     "switches",
     "seconds",
     "failures",
+    "evidence",
 }
 
 

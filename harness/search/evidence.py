@@ -1,0 +1,324 @@
+"""What a pass rests on: classes of schedules seen, what that says of the rest, orders never seen.
+
+Two schedules are of one *class* if they differ only in the order of operations that commute
+(Mazurkiewicz): the same operations of every thread, in the same order on every object, reads among
+themselves aside. The class of a schedule is told by 64 bits over those orders.
+
+The estimates take the schedules that were looked at as independent draws of one distribution, which
+they are under every strategy that samples; of a mixture they speak of that mixture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from harness.engine.core import Core
+from harness.engine.thread import Thread
+from harness.search.watch import Log
+from harness.strategies.profile import READS
+
+# One operation as a person knows it: thread, kind, object.
+Operation = tuple[str, str, str]
+_CONFIDENCE: Final = 0.95
+_MASK: Final = (1 << 64) - 1
+_READ: Final = 1 << 31
+# Their order against others follows from that of the operations before them.
+_FOLLOWING: Final = frozenset(
+    {
+        "barrier-leave",
+        "event-wait",
+        "join",
+        "parallel",
+        "read-release",
+        "release",
+        "sem-release",
+        "sleep",
+        "spawn",
+        "write-release",
+        "yield",
+    }
+)
+
+
+@dataclass
+class Coverage:
+    """What was seen of the schedules that were looked at; parts of one exploration add up.
+
+    Attributes:
+        looked: How many.
+        classes: How often each class came.
+        operations: What threads did on objects, numbered as they were first seen.
+        before: For each of them, as bits: those that came before it on the same object, but need
+            not have.
+    """
+
+    looked: int = 0
+    classes: dict[int, int] = field(default_factory=dict)
+    operations: dict[Operation, int] = field(default_factory=dict)
+    before: list[int] = field(default_factory=list)
+
+    def enter(self, core: Core, log: Log) -> None:
+        """Take in the schedule that has just run."""
+        self.looked += 1
+        number = class_of(core, log)
+        self.classes[number] = self.classes.get(number, 0) + 1
+        _Orders(self, core).follow(log)
+
+    def number(self, operation: Operation) -> int:
+        """The number of ``operation``, a new one where it was never seen."""
+        number = self.operations.setdefault(operation, len(self.before))
+        if number == len(self.before):
+            self.before.append(0)
+        return number
+
+    def merge(self, other: Coverage) -> None:
+        """Add what another part saw."""
+        self.looked += other.looked
+        for number, count in other.classes.items():
+            self.classes[number] = self.classes.get(number, 0) + count
+        ours = [self.number(operation) for operation in other.operations]
+        for number, bits in zip(ours, other.before, strict=True):
+            for there, here in enumerate(ours):
+                if bits >> there & 1:
+                    self.before[number] |= 1 << here
+
+    def pairs(self) -> tuple[int, list[tuple[Operation, Operation]]]:
+        """How many pairs of operations can come in either order, and those that came in only one.
+
+        The earlier one first; sorted.
+        """
+        count = 0
+        one_order: list[tuple[Operation, Operation]] = []
+        for later, number in self.operations.items():
+            for earlier, other in self.operations.items():
+                if not self.before[number] >> other & 1 or not _conflict(earlier, later):
+                    continue
+                count += 1
+                if not self.before[other] >> number & 1:
+                    one_order.append((earlier, later))
+        # A pair that came in both orders was counted twice.
+        return (count + len(one_order)) // 2, sorted(one_order)
+
+
+def _conflict(one: Operation, other: Operation) -> bool:
+    return one[0] != other[0] and not (one[1] in READS and other[1] in READS)
+
+
+def class_of(core: Core, log: Log) -> int:
+    """The class of the schedule that has just run; threads are known by order of creation."""
+    taken = [0] * len(core.threads)
+    chains: dict[Any, tuple[list[int], list[int]]] = {}
+    for thread, kind, obj in zip(log.threads, log.kinds, log.objects, strict=True):
+        index = thread.index
+        taken[index] += 1
+        if obj is None:
+            continue
+        chain = chains.get(obj)
+        if chain is None:
+            chain = chains[obj] = [], []
+        events, reads = chain
+        if kind in READS:
+            reads.append(index << 32 | _READ | taken[index])
+            continue
+        if reads:
+            events += sorted(reads)
+            reads.clear()
+        events.append(index << 32 | taken[index])
+        if kind == "interrupt":
+            events.append(taken[obj.index])
+    number = _digest(taken)
+    for events, reads in chains.values():
+        number += _digest(events + sorted(reads))
+    return number & _MASK
+
+
+def _digest(numbers: list[int]) -> int:
+    return int.from_bytes(hashlib.blake2b(array("q", numbers), digest_size=8).digest(), "little")
+
+
+class _Orders:
+    """Follows one schedule and enters into a ``Coverage`` what came before what on each object.
+
+    What spawning and joining force is left out: what a thread did before it started another comes
+    before all of the other's operations in every schedule.
+    """
+
+    def __init__(self, coverage: Coverage, core: Core) -> None:
+        self._coverage = coverage
+        self._threads = core.threads
+        count = len(core.threads)
+        self._done = [0] * count  # operations of each thread, as bits
+        self._forced = [0] * count  # operations that had to come before all that a thread does now
+        self._heirs: list[list[int]] = [[] for _ in range(count)]
+        self._together: dict[int, list[Thread]] = {}
+        self._made = 1
+
+    def follow(self, log: Log) -> None:
+        """Go through the steps."""
+        numbers: dict[tuple[int, str, Any], int] = {}
+        seen: dict[Any, int] = {}
+        before = self._coverage.before
+        for thread, kind, obj in zip(log.threads, log.kinds, log.objects, strict=True):
+            index = thread.index
+            if self._together and index in self._together:
+                for member in self._together.pop(index):
+                    self._join(index, member.index)
+            if kind in _FOLLOWING:
+                self._birth_or_end(thread, kind, obj)
+                continue
+            if obj is None:
+                continue
+            key = index, kind, obj
+            number = numbers.get(key, -1)
+            if number < 0:
+                operation = thread.name, kind, _named(obj)
+                number = numbers[key] = self._coverage.number(operation)
+            others = seen.get(obj, 0)
+            before[number] |= others & ~self._forced[index]
+            bit = 1 << number
+            seen[obj] = others | bit
+            self._done[index] |= bit
+            for heir in self._heirs[index]:
+                self._forced[heir] &= ~bit
+
+    def _birth_or_end(self, thread: Thread, kind: str, obj: Any) -> None:
+        index = thread.index
+        if kind == "join" and obj.done:
+            self._join(index, obj.index)
+        elif kind == "spawn":
+            self._born(index, 1)
+        elif kind == "parallel" and self._made < len(self._threads):
+            group = self._threads[self._made].group
+            if group is not None and group.parent is thread:
+                self._together[index] = group.members
+                self._born(index, len(group.members))
+
+    def _born(self, parent: int, count: int) -> None:
+        for child in range(self._made, min(self._made + count, len(self._threads))):
+            self._forced[child] = self._forced[parent] | self._done[parent]
+            for heirs in self._heirs:
+                if parent in heirs:
+                    heirs.append(child)
+            self._heirs[parent].append(child)
+        self._made += count
+
+    def _join(self, index: int, other: int) -> None:
+        self._forced[index] |= self._done[other] | self._forced[other]
+
+
+def _named(obj: Any) -> str:
+    """The name of an object; unnamed ones are told apart by their order of creation."""
+    if obj.name:
+        return str(obj.name)
+    number = getattr(obj, "address", 0) & (1 << 20) - 1
+    return f"{type(obj).__name__}#{number}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an exploration says of the schedules that it did not run.
+
+    Attributes:
+        looked: Schedules whose steps were looked at, for what follows but ``fails_at_most``.
+        classes: Classes among them.
+        unseen: Estimate (Chao1, a lower bound) of the classes that are still to be seen.
+        new_class: Estimate (Good-Turing) of the chance that one more schedule is of a new class.
+        fails_at_most: With 95% confidence, the chance that one more schedule fails; None where
+            schedules are no random draws.
+        pairs: Pairs of operations that can come in either order, as far as was seen.
+        one_order: Those of them that were seen in one order only, the earlier one first.
+    """
+
+    looked: int
+    classes: int
+    unseen: float
+    new_class: float
+    fails_at_most: float | None
+    pairs: int
+    one_order: tuple[tuple[Operation, Operation], ...]
+
+    def lines(self) -> list[str]:
+        """For a person, the orders never seen not included."""
+        found = []
+        if self.fails_at_most:
+            found.append(f"95% sure: at most {self.fails_at_most:.2%} of all schedules fail")
+        if self.looked:
+            found.append(
+                f"{self.classes:,} classes in {self.looked:,} schedules looked at; about "
+                f"{self.unseen:,.0f} more unseen; {self.new_class:.0%} of further ones would be new"
+            )
+            found.append(
+                f"{len(self.one_order):,} of {self.pairs:,} pairs of operations were seen in one "
+                "order only"
+            )
+        return found
+
+
+def evidence(
+    coverage: Coverage, *, failed: int, schedules: int, sampled: bool, exhausted: bool
+) -> Evidence:
+    """Turn what was seen into estimates.
+
+    Args:
+        coverage: Of all parts.
+        failed: Schedules that failed.
+        schedules: Schedules that ran to their end.
+        sampled: They are random draws.
+        exhausted: They are all there are.
+    """
+    once = sum(count == 1 for count in coverage.classes.values())
+    twice = sum(count == 2 for count in coverage.classes.values())
+    pairs, one_order = coverage.pairs()
+    looked = coverage.looked
+    chance: float | None = None
+    if exhausted:
+        chance = failed / schedules if schedules else None
+    elif sampled and schedules:
+        chance = fails_at_most(failed, schedules)
+    return Evidence(
+        looked=looked,
+        classes=len(coverage.classes),
+        unseen=0.0 if exhausted else once * (once - 1) / (2 * (twice + 1)),
+        new_class=0.0 if exhausted or not looked else once / looked,
+        fails_at_most=chance,
+        pairs=pairs,
+        one_order=tuple(one_order),
+    )
+
+
+def fails_at_most(failed: int, schedules: int, confidence: float = _CONFIDENCE) -> float:
+    """The upper bound on the chance of failure, exact (Clopper and Pearson).
+
+    Where nothing failed it is ``1 - (1 - confidence) ** (1 / schedules)``, about 3 in so many.
+    """
+    if failed >= schedules:
+        return 1.0
+    if not failed:
+        return -math.expm1(math.log1p(-confidence) / schedules)
+    low, high = failed / schedules, 1.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high)
+            if _at_most(failed, schedules, middle) > 1 - confidence
+            else (low, middle)
+        )
+    return high
+
+
+def _at_most(failed: int, schedules: int, chance: float) -> float:
+    """The chance of at most ``failed`` failures in so many schedules."""
+    return math.fsum(
+        math.exp(
+            math.lgamma(schedules + 1)
+            - math.lgamma(k + 1)
+            - math.lgamma(schedules - k + 1)
+            + k * math.log(chance)
+            + (schedules - k) * math.log1p(-chance)
+        )
+        for k in range(failed + 1)
+    )

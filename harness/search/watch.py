@@ -1,0 +1,97 @@
+"""Looking at a schedule while it runs: which thread took each step, on what, beside whom.
+
+A log costs a call and four appends a step, so only some schedules are looked at; which ones is a
+function of their number alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from harness.engine.core import Choose, Core
+from harness.engine.finding import place, place_of
+from harness.engine.thread import Thread
+
+# The first schedules are all looked at, then one in so many; and one in so many runs twice.
+LOOKED_FIRST: Final = 32
+LOOKED_EVERY: Final = 64
+TWICE_EVERY: Final = 256
+# Fibonacci hashing: spreads every arithmetic sequence of numbers evenly, so that no member of a
+# rotation of strategies is left out.
+_SPREAD: Final = 0x9E3779B97F4A7C15
+
+Place = tuple[Any, int]
+
+
+def _spread(schedule: int) -> int:
+    return (schedule * _SPREAD & (1 << 64) - 1) >> 40
+
+
+def looked_at(schedule: int) -> bool:
+    """Whether schedule number ``schedule`` (from 1) is looked at."""
+    return schedule <= LOOKED_FIRST or _spread(schedule) % LOOKED_EVERY == 0
+
+
+def run_twice(schedule: int, every: int) -> bool:
+    """Whether schedule number ``schedule`` is run a second time.
+
+    Args:
+        schedule: From 1.
+        every: About one in so many; 0 for none.
+    """
+    return every > 0 and _spread(schedule) % every == 0
+
+
+class Log:
+    """The steps of one schedule; to be read before the next one begins.
+
+    Attributes:
+        threads: Who took each step.
+        kinds: Its operation.
+        objects: What that was on.
+        enabled: Who could have run; empty where nobody else could.
+        places: Where each operation stands, if that was asked for.
+    """
+
+    __slots__ = ("enabled", "kinds", "objects", "places", "threads")
+
+    def __init__(self) -> None:
+        """Nothing has happened yet."""
+        self.threads: list[Thread] = []
+        self.kinds: list[str] = []
+        self.objects: list[Any] = []
+        self.enabled: list[tuple[Thread, ...]] = []
+        self.places: list[Place] = []
+
+    def watching(self, core: Core, inner: Choose) -> Choose:
+        """Wrap the strategy's ``choose``."""
+        threads, kinds = self.threads.append, self.kinds.append
+        objects, enabled = self.objects.append, self.enabled.append
+        run = core.run
+
+        def choose() -> Thread:
+            thread = inner()
+            threads(thread)
+            kinds(thread.kind)
+            objects(thread.obj)
+            enabled(tuple(run) if len(run) > 1 else ())
+            return thread
+
+        return choose
+
+    def locating(self, core: Core, inner: Choose) -> Choose:
+        """The same, and notes where each operation stands."""
+        watching = self.watching(core, inner)
+        published: dict[int, Place] = {}
+
+        def choose() -> Thread:
+            cur = core.cur
+            if not cur.done:
+                published[cur.index] = place()
+            thread = watching()
+            known = published.get(thread.index)
+            # The first operation of a thread is published while it is being started.
+            self.places.append(place_of(thread) if known is None else known)
+            return thread
+
+        return choose
