@@ -193,11 +193,13 @@ class Context:
         """
         from model.faults import FaultPlan
         from model.kernel import Kernel
+        from model.observed import ObservedKernel
 
         defects = None if self.spec.defects is None else frozenset(self.spec.defects)
         options.setdefault("faults", FaultPlan.parse(self.faults))
         options.setdefault("checks", self.spec.checks)
-        return Kernel(revision=self.revision, defects=defects, **options)
+        kind = ObservedKernel if options["checks"] else Kernel
+        return kind(revision=self.revision, defects=defects, **options)
 
 
 def scenario(

@@ -31,8 +31,11 @@ _DEFECTS: Final = {
     "L4": "a waiter whose time is up blocks again on an interval that has ended",
     "L5": "a lender whose creation fails leaves its pages loaned",
 }
-# An invariant (I16), a kernel assert (a.pmm.end) or a lock rule (ORD004) in a failure's message.
-_ORACLE: Final = re.compile(r"\b(I\d{1,2}|[aw]\.[a-z0-9_]+(?:\.[a-z0-9_]+)+|[A-Z]{3}\d{3})\b")
+# An invariant (I16), a kernel assert (a.pmm.end), a lock rule (ORD004) or the reference, in a
+# failure's message.
+_ORACLE: Final = re.compile(
+    r"\b(reference(?=:)|I\d{1,2}|[aw]\.[a-z0-9_]+(?:\.[a-z0-9_]+)+|[A-Z]{3}\d{3})\b"
+)
 
 
 @dataclass(frozen=True, slots=True)

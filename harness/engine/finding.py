@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from _thread import get_ident
 from collections.abc import Callable, Sequence
@@ -129,14 +130,19 @@ def deadlock_message(cycle: Sequence[tuple[Thread, Thread]], label: Callable[[ob
 # -- where a thread stands ----------------------------------------------------------------------
 
 PACKAGE: Final = __file__.rsplit("engine", 1)[0]
+# The program is called from here.
+_OUTERMOST: Final = f"{PACKAGE}engine{os.sep}schedule.py"
 # A function with a local variable of this name only raises: the failure is its caller's.
 HIDE: Final = "__tracebackhide__"
 
 
 def _outside_harness(frame: FrameType | None) -> FrameType | None:
-    """The first frame of the program under test, going outwards."""
+    """The first frame of the program under test, going outwards.
+
+    None once the program has returned: who explores it differs from who replays it.
+    """
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame = frame.f_back
+        frame = None if frame.f_code.co_filename == _OUTERMOST else frame.f_back
     return frame
 
 

@@ -5,6 +5,7 @@ from harness.engine.view import Placed
 from harness.sync.cells import Atomic, Shared
 from harness.sync.condition import Barrier, BrokenBarrierError, Condition, Event, Semaphore
 from harness.sync.guards import assert_held, assert_no_locks_held, excludes, guarded_by, requires
+from harness.sync.history import History, Reference, Sequential
 from harness.sync.mutex import Lock, Mutex, SpinLock, acquire_all
 from harness.sync.rwlock import RwLock
 from harness.sync.threads import (
@@ -30,11 +31,14 @@ __all__ = [
     "BrokenBarrierError",
     "Condition",
     "Event",
+    "History",
     "Lock",
     "Mutex",
     "Placed",
+    "Reference",
     "RwLock",
     "Semaphore",
+    "Sequential",
     "Shared",
     "SpinLock",
     "Thread",

@@ -31,10 +31,18 @@ def boot(ctx: Context, pages: int) -> Kernel:
 def race(
     kernel: Kernel, *threads: Callable[[], object], names: Sequence[str] | None = None
 ) -> None:
-    """Run ``threads`` against each other, with faults injected; return when all have ended."""
+    """Run ``threads`` against each other, with faults injected; return when all have ended.
+
+    What they do is noted, and must be explained by the reference when the schedule ends.
+    """
+    watch, look = getattr(kernel, "watch", None), getattr(kernel, "look", None)
+    if watch is not None:
+        watch()
     kernel.faults.restart()
     parallel(*threads, names=names)
     kernel.faults.pause()
+    if look is not None:
+        look()
 
 
 def expect(status: Status, *allowed: str) -> Status:

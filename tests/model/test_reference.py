@@ -1,0 +1,287 @@
+"""The reference: what the kernel leaves open it leaves open, and nothing more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness import History, explore
+from model.kernel import Kernel
+from model.observed import UNKNOWN, UNNOTED, ObservedKernel
+from model.page import ZEROES
+from model.reference import OPERATIONS, Cell, KernelReference, Shape
+from model.status import Status
+from stress.catalogue import Spec, program_of
+
+LENDER, BORROWER = 0, 1
+W, P = b"w", b"p"
+
+
+def judged(
+    events: str, calls: dict[str, tuple[Any, ...]], start: tuple[Any, ...], **shape: Any
+) -> str:
+    """Hold a history of a lender of two pages and a borrower of one against the reference.
+
+    Args:
+        events: A letter at the call of an operation and again at its return.
+        calls: By letter: thread, name, arguments, result.
+        start: Content of the lender's pages and of the borrower's, None where absent.
+        shape: What differs from the default.
+
+    Returns:
+        The letter of the operation that no order explains; empty where there is an order.
+    """
+    fixed = Shape(
+        ("lender", "borrower"), (True, False), (2, 1), (0, 2), pages=3, faults=False, zero=ZEROES
+    )
+    for name, value in shape.items():
+        object.__setattr__(fixed, name, value)
+    cells: list[Cell] = [None if content is None else (content, 0) for content in start]
+    found: list[str] = []
+
+    def program() -> None:
+        history = History(KernelReference(fixed, (cells[:2], cells[2:])))
+        running = {}
+        for letter in events:
+            thread, name, args, result = calls[letter]
+            if letter not in running:
+                running[letter] = history.call(name, *args)
+                continue
+            history.returns(running[letter], result)
+            running[letter].thread = thread
+        at = history.explain().at
+        found.extend(letter for letter, call in running.items() if call is at)
+        history.abandon("judged here")
+
+    assert explore(program, "round-robin", schedules=1).failure is None
+    return "".join(found)
+
+
+COMMIT = ("t1", "commit", (LENDER, 0, 2), "OK")
+DECOMMIT = ("t2", "decommit", (LENDER, 0, 1), "OK")
+READ_W = ("t2", "read", (LENDER, 0), ("OK", W))
+READ_0 = ("t2", "read", (LENDER, 0), ("OK", ZEROES))
+GIVE_UP = ("t2", "ask", (LENDER, 0, 1), "SHOULD_WAIT")
+SUPPLY = ("t2", "supply", (BORROWER, 0, 1, P), "OK")
+THERE = ("t2", "ask", (BORROWER, 0, 1), "OK")
+AWAY = ("t2", "ask", (BORROWER, 0, 1), "SHOULD_WAIT")
+EVICTED = ("t2", "evict_page", (BORROWER, 0), True)
+HOME = ("t3", "ask", (LENDER, 0, 1), "OK")
+CLOSE = ("t3", "close", (LENDER,), None)
+
+
+def look(*contents: bytes | None) -> tuple[Any, ...]:
+    return "main", "look", (), (contents[:2], contents[2:])
+
+
+@pytest.mark.parametrize(
+    ("events", "calls", "start", "unexplained"),
+    [
+        # 15.28: gone again while the commit was still under way, but not before it began.
+        ("cddcll", {"c": COMMIT, "d": DECOMMIT, "l": look(None, W, None)}, (W, W, None), ""),
+        ("ddccll", {"c": COMMIT, "d": DECOMMIT, "l": look(None, W, None)}, (W, W, None), "l"),
+        # What comes home is empty; what was there stays.
+        ("ccll", {"c": COMMIT, "l": look(ZEROES, W, None)}, (None, W, None), ""),
+        ("ccll", {"c": COMMIT, "l": look(W, W, None)}, (None, W, None), "l"),
+        ("ccll", {"c": COMMIT, "l": look(None, W, None)}, (None, W, None), "l"),
+        ("ccll", {"c": COMMIT, "l": look(ZEROES, W, None)}, (W, W, None), "l"),
+        # A decommit is atomic, and a read before it is not one after it.
+        ("dwwzzd", {"d": DECOMMIT, "w": READ_W, "z": READ_0}, (W, W, None), ""),
+        ("dzzwwd", {"d": DECOMMIT, "w": READ_W, "z": READ_0}, (W, W, None), "w"),
+        ("ddww", {"d": DECOMMIT, "w": READ_W}, (W, W, None), "w"),
+        # A request given up may be in another thread's hands; without one it comes to nothing.
+        (
+            "cggcll",
+            {
+                "c": ("t1", "commit", (LENDER, 1, 1), "OK"),
+                "g": GIVE_UP,
+                "l": look(ZEROES, W, None),
+            },
+            (None, W, None),
+            "",
+        ),
+        (
+            "ggccll",
+            {
+                "c": ("t1", "commit", (LENDER, 1, 1), "OK"),
+                "g": GIVE_UP,
+                "l": look(ZEROES, W, None),
+            },
+            (None, W, None),
+            "l",
+        ),
+        # A borrower's page goes where a lender's comes home that may lie under it.
+        ("ssccaa", {"s": SUPPLY, "c": COMMIT, "a": AWAY}, (None, W, None), ""),
+        ("ssccaa", {"s": SUPPLY, "c": COMMIT, "a": THERE}, (None, W, None), ""),
+        ("ssccaa", {"s": SUPPLY, "c": COMMIT, "a": AWAY}, (W, W, None), "a"),
+        ("ccssaa", {"s": SUPPLY, "c": COMMIT, "a": AWAY}, (None, W, None), "a"),
+        # It has left before the lender's page is home: nobody sees both.
+        (
+            "cahhac",
+            {"c": COMMIT, "a": EVICTED, "h": HOME},
+            (None, W, P),
+            "",
+        ),
+        # An eviction takes what is there, once.
+        ("eeff", {"e": EVICTED, "f": EVICTED}, (W, W, P), "f"),
+        ("eeff", {"e": EVICTED, "f": ("t3", "evict_page", (BORROWER, 0), False)}, (W, W, P), ""),
+        ("ff", {"f": ("t3", "evict_page", (BORROWER, 0), False)}, (W, W, P), "f"),
+        ("ee", {"e": ("t2", "evict", (1,), 1)}, (W, W, P), ""),
+        ("ee", {"e": ("t2", "evict", (1,), 0)}, (W, W, P), "e"),
+        ("ee", {"e": ("t2", "evict", (2,), 1)}, (W, W, P), ""),
+        ("ee", {"e": ("t2", "evict", (1,), 2)}, (W, W, P), "e"),
+        # A write takes effect once and at one time; it brings its page home.
+        (
+            "wwrr",
+            {
+                "w": ("t1", "write", (LENDER, 0, P), "OK"),
+                "r": ("t2", "read", (LENDER, 0), ("OK", P)),
+            },
+            (None, W, None),
+            "",
+        ),
+        ("wwrr", {"w": ("t1", "write", (LENDER, 0, P), "OK"), "r": READ_W}, (W, W, None), "r"),
+        # 15.30: whatever lay under the borrower's page is its own once the lender is gone.
+        ("ssxxtt", {"s": SUPPLY, "x": CLOSE, "t": THERE}, (None, W, None), ""),
+        # Gone for one is gone for all; and nobody is told so before it is closed.
+        (
+            "xxbbdd",
+            {"x": CLOSE, "b": ("t1", "commit", (LENDER, 0, 1), "BAD_HANDLE"), "d": DECOMMIT},
+            (W, W, None),
+            "d",
+        ),
+        ("bb", {"b": ("t1", "commit", (LENDER, 0, 1), "BAD_HANDLE")}, (W, W, None), "b"),
+        # Interrupted is who was suspended.
+        ("ii", {"i": ("t1", "commit", (LENDER, 0, 1), "INTR_RETRY")}, (None, W, None), "i"),
+        (
+            "isksik",
+            {
+                "i": ("t1", "commit", (LENDER, 0, 1), "INTR_RETRY"),
+                "s": ("t2", "suspend", ("t1",), None),
+                "k": ("t3", "commit", (LENDER, 1, 1), "OK"),
+            },
+            (None, W, None),
+            "",
+        ),
+        # Memory runs out where somebody else may have it, or none is left.
+        ("ss", {"s": ("t2", "supply", (BORROWER, 0, 1, P), "NO_MEMORY")}, (W, W, None), "s"),
+        (
+            "sets",
+            {
+                "s": ("t2", "supply", (BORROWER, 0, 1, P), "NO_MEMORY"),
+                "e": ("t3", "evict_page", (BORROWER, 0), True),
+                "t": ("t3", "evict_page", (BORROWER, 0), True),
+            },
+            (W, W, P),
+            "",
+        ),
+        ("cc", {"c": ("t1", "commit", (LENDER, 0, 1), "NO_MEMORY")}, (None, W, None), "c"),
+        # Detached, it has no page, and asks for none.
+        (
+            "xxaa",
+            {"x": ("t1", "detach", (BORROWER,), "OK"), "a": THERE},
+            (W, W, P),
+            "a",
+        ),
+        (
+            "xxaa",
+            {
+                "x": ("t1", "detach", (BORROWER,), "OK"),
+                "a": ("t2", "ask", (BORROWER, 0, 1), "BAD_STATE"),
+            },
+            (W, W, P),
+            "",
+        ),
+        # 15.29: who waits once is told OK by what another brings in, but not all alone.
+        ("ff", {"f": ("t1", "fault", (BORROWER, 0, 1), "OK")}, (W, W, None), "f"),
+        ("fssf", {"f": ("t1", "fault", (BORROWER, 0, 1), "OK"), "s": SUPPLY}, (W, W, None), ""),
+    ],
+)
+def test_a_history_is_explained_where_the_kernel_allows_it(
+    events: str, calls: dict[str, tuple[Any, ...]], start: tuple[Any, ...], unexplained: str
+) -> None:
+    assert judged(events, calls, start) == unexplained
+
+
+def test_injected_faults_let_memory_run_out_midway() -> None:
+    failed = ("t1", "commit", (LENDER, 0, 1), "NO_MEMORY")
+
+    assert judged("cc", {"c": failed}, (None, W, None), faults=True) == ""
+    assert judged("cc", {"c": failed}, (None, W, None), faults=False) == "c"
+
+
+# -- the kernel -----------------------------------------------------------------------------------
+
+
+def test_every_operation_is_noted_or_known_not_to_be() -> None:
+    """A new one fails this: it needs an entry of its own, or is none that others can see."""
+    public = {n for n, f in vars(Kernel).items() if callable(f) and not n.startswith("_")}
+    noted = {name for name in public if name in vars(ObservedKernel)} - set(UNKNOWN)
+
+    assert public == noted | UNNOTED | set(UNKNOWN)
+    assert not noted & UNNOTED
+    assert set(UNKNOWN) == {"create_contiguous"}
+    assert {"commit", "decommit", "supply", "evict", "read", "write", "detach"} <= set(OPERATIONS)
+
+
+def lie(monkeypatch: pytest.MonkeyPatch, name: str, answer: Any) -> None:
+    """Make one operation of the kernel say something else than it did."""
+    truth = getattr(Kernel, name)
+
+    def lying(self: Kernel, *args: Any, **options: Any) -> Any:
+        return answer(truth, self, *args, **options)
+
+    monkeypatch.setattr(Kernel, name, lying)
+
+
+LIES: dict[str, Any] = {
+    "commit": lambda *_args, **_options: Status.OK,
+    "decommit": lambda *_args, **_options: Status.OK,
+    "supply": lambda *_args, **_options: Status.OK,
+    "evict_page": lambda truth, kernel, *args: truth(kernel, *args) or True,
+    "evict": lambda truth, kernel, *args: truth(kernel, *args) + 1,
+    "read": lambda truth, kernel, *args: (Status.OK, b"old".ljust(16, b"\0")),
+    "write": lambda *_args, **_options: Status.OK,
+    "detach": lambda *_args, **_options: Status.OK,
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_an_operation_that_lies_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lie(monkeypatch, name, LIES[name])
+    failure = explore(program_of(Spec("mixed", draw=1)), "random", schedules=400).failure
+
+    assert failure is not None
+    assert (failure.kind, failure.message.split(":")[0]) == ("invariant", "reference")
+
+
+def test_an_operation_that_the_reference_does_not_know_abandons_the_history() -> None:
+    def program() -> None:
+        kernel = ObservedKernel(pages=4)
+        kernel.lender(2, absent=1)
+        kernel.watch()
+        assert kernel.create_contiguous(1)[0] is Status.OK
+        assert kernel.history is not None
+        assert "create_contiguous" in kernel.history.abandoned
+        kernel.look()
+
+    assert explore(program, "round-robin", schedules=1).failure is None
+
+
+def test_what_was_asked_for_before_is_noted_from_the_start() -> None:
+    """Another thread may work on it at once."""
+
+    def program() -> None:
+        kernel = ObservedKernel(pages=3)
+        lender = kernel.lender(2, absent=2)
+        pending = kernel.begin_commit(lender, 0, 1)
+        kernel.watch()
+        assert kernel.commit(lender, 1, 1) is Status.OK
+        pending.cancel()
+        kernel.look()
+        assert kernel.history is not None
+        assert [call.name for call in kernel.history.calls] == ["ask", "commit", "look"]
+        assert kernel.history.calls[-1].result == ((ZEROES, ZEROES),)
+
+    assert explore(program, "round-robin", schedules=1).failure is None
