@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from harness.sync import Thread
 from harness.sync.history import Call, History
+from model.cow_slice import VmCowSlice
 from model.kernel import Kernel, PendingCommit
 from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES
 from model.page_request import PageRequest
@@ -28,7 +29,18 @@ R = TypeVar("R")
 
 # Operations that change nothing which the reference describes.
 UNNOTED: Final = frozenset(
-    {"borrower", "destroy_all", "dump", "interval", "lender", "pages_of", "quiesce"}
+    {
+        "aspace",
+        "borrower",
+        "destroy_all",
+        "dump",
+        "interval",
+        "lender",
+        "mapped",
+        "pages_of",
+        "quiesce",
+        "sliced",
+    }
 )
 
 
@@ -40,7 +52,7 @@ class ObservedKernel(Kernel):
     """See ``Kernel``; the operations are the same.
 
     Attributes:
-        history: What was noted; None before ``watch``.
+        history: What was noted; None where nothing is held against the reference.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -56,6 +68,9 @@ class ObservedKernel(Kernel):
 
     def watch(self) -> None:
         """Note operations from here on; nothing runs, and every VMO has an open handle."""
+        unlike = [vmo for vmo in self.vmos if isinstance(vmo.cow, VmCowSlice) or vmo.cow.resizable]
+        if self.aspaces or unlike:
+            return  # The reference has no mappings, no slices, and no size that changes.
         shape, cells = self._shape()
         self._index = {name: number for number, name in enumerate(shape.names)}
         self._all = self.vmos[:]
@@ -198,6 +213,11 @@ class ObservedKernel(Kernel):
         run = functools.partial(super().write, vmo, page, content)
         stored = content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b"\0")
         return self._note("write", vmo, (page, stored), run, _name)
+
+    def zero(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
+        """See ``Kernel``."""
+        run = functools.partial(super().zero, vmo, first, count)
+        return self._note("zero", vmo, _range(vmo, first, count), run, _name)
 
     def destroy(self, vmo: VmObjectPaged) -> None:
         """See ``Kernel``."""

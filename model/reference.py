@@ -447,6 +447,34 @@ class Write(Commit):
         return super().ends(ref, state, call, local)
 
 
+class Zero(Operation):
+    """``(vmo, first, count)``: page by page; the local state counts them."""
+
+    begun = 0
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """Zero the next page, or pass over a lender's absent one."""
+        vmo, first, count = call.args
+        if local == count or not usable(state, vmo):
+            return
+        page = first + local
+        cell = state.cells[vmo][page]
+        if cell is not None:
+            yield state.put(vmo, page, [(ref.shape.zero, cell[1])]), local + 1
+        elif ref.shape.lender[vmo]:
+            yield state, local + 1
+
+    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
+        """All of them; a borrower's may not come."""
+        vmo, _, count = call.args
+        if call.result == "OK":
+            return state if local == count else None
+        if call.result == "BAD_STATE" and state.detached >> vmo & 1:
+            return state
+        interrupted = ref.interrupted(state, call)
+        return state if interrupted else super().ends(ref, state, call, False)
+
+
 class Detach(Operation):
     """``(vmo,)``: atomic."""
 
@@ -520,6 +548,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "answer": Answer(),
     "read": Read(),
     "write": Write(),
+    "zero": Zero(),
     "detach": Detach(),
     "close": Close(),
     "suspend": Interrupt(),

@@ -173,7 +173,9 @@ def test_the_search_agrees_with_all_permutations() -> None:
             for v in (draw.randrange(3) for _ in range(5))
         ]
         # At most three run at once, as of three threads.
-        order, running, left = [], [], list(range(5))
+        order: list[int] = []
+        running: list[int] = []
+        left = list(range(5))
         while left or running:
             if left and len(running) < 3 and (not running or draw.random() < 0.5):
                 running.append(left.pop(0))
