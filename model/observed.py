@@ -18,7 +18,8 @@ from model.kernel import Kernel, PendingCommit
 from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES
 from model.page_request import PageRequest
 from model.physical_page_provider import PhysicalPageProvider
-from model.reference import Cell, KernelReference, Shape, State
+from model.reference import KernelReference
+from model.reference_state import Cell, Shape, State
 from model.status import Status
 from model.vmo import VmObjectPaged
 

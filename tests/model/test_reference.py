@@ -10,7 +10,9 @@ from harness import History, explore
 from model.kernel import Kernel
 from model.observed import UNKNOWN, UNNOTED, ObservedKernel
 from model.page import ZEROES
-from model.reference import OPERATIONS, Cell, KernelReference, Shape
+from model.reference import KernelReference
+from model.reference_operations import OPERATIONS
+from model.reference_state import Cell, Shape
 from model.status import Status
 from stress.catalogue import Spec, program_of
 
