@@ -22,6 +22,7 @@ from model.oracle import Oracle
 from model.page import CONTENT_BYTES, PAGE_SIZE, VmPage
 from model.page_queues import PageQueues
 from model.page_request import PageRequest
+from model.pager_port import Packet, PacketKind
 from model.pager_proxy import PagerProxy
 from model.pmm import PmmNode
 from model.solpi import StackOwnedLoanedPagesInterval
@@ -248,16 +249,36 @@ class Kernel:
         """
         if not self._use(vmo):
             return False
-        proxy = vmo.cow.page_source.provider
-        packet = proxy.read_packet() if isinstance(proxy, PagerProxy) else None
-        if packet is not None:
-            offset, length = packet
-            if status is Status.OK:
-                status = vmo.supply(offset, length, b"pager".ljust(CONTENT_BYTES, b"."))
-            if status is Status.NO_MEMORY or is_valid_external_failure_code(status):
-                vmo.fail_pages(offset, length, status)
+        packet = _proxy(vmo).read_packet()
+        answered = packet is not None and packet.kind is PacketKind.READ
+        if packet is not None and answered:
+            self._answer(vmo, packet, status)
         vmo.release()
-        return packet is not None
+        return answered
+
+    def serve_pager(self, vmo: VmObjectPaged, status: Status = Status.OK) -> bool:
+        """As ``answer_pager``, but sleep until there is a packet.
+
+        A pager thread has the port and not the VMO: that may be closed meanwhile.
+
+        Returns:
+            False where the packet says that nothing more comes: detached, or closed.
+        """
+        packet = _proxy(vmo).read_packet(wait=True)
+        if packet is None or packet.kind is PacketKind.COMPLETE:
+            return False
+        if self._use(vmo):
+            self._answer(vmo, packet, status)
+            vmo.release()
+        return True
+
+    def _answer(self, vmo: VmObjectPaged, packet: Packet, status: Status) -> None:
+        """Supply the range of ``packet``, or fail it where ``status`` or the supply says so."""
+        if status is Status.OK:
+            content = b"pager".ljust(CONTENT_BYTES, b".")
+            status = vmo.supply(packet.offset, packet.length, content)
+        if status is Status.NO_MEMORY or is_valid_external_failure_code(status):
+            vmo.fail_pages(packet.offset, packet.length, status)
 
     def detach(self, vmo: VmObjectPaged) -> Status:
         """Detach a pager-backed VMO from its pager."""
@@ -478,6 +499,14 @@ class PendingCommit:
     def cancel(self) -> None:
         """Give up without waiting: the request's frame ends."""
         self.request.destroy()
+
+
+def _proxy(vmo: VmObjectPaged) -> PagerProxy:
+    """The side of ``vmo`` that its pager sees."""
+    provider = vmo.cow.page_source.provider
+    if not isinstance(provider, PagerProxy):
+        raise UsageError(f"{vmo} has no pager; only a borrower has")
+    return provider
 
 
 def _span(vmo: VmObjectPaged, first: int, count: int | None) -> tuple[int, int]:
