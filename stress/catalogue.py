@@ -114,6 +114,23 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """How a scenario's operation programs are drawn, and made simpler where one fails.
+
+    Attributes:
+        param: The parameter that gives a program as text; drawn where it is empty.
+        drawn: From the context and a seed to the program.
+        simpler: From a program to those with less in them, the boldest first.
+        lines: A program for a reader.
+    """
+
+    param: str
+    drawn: Callable[[Context, int], str]
+    simpler: Callable[[str], Iterable[str]]
+    lines: Callable[[str], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """One entry of the catalogue.
 
@@ -130,6 +147,7 @@ class Scenario:
         params: Parameters with their default values.
         expected: "clean"; "finding" (the canary); "inconclusive" (the vacuous scenario).
         drawn: Its operations are drawn from ``Context.seed``, which differs in every schedule.
+        drawing: How, where they can also be given.
         early_timeouts: A timeout may fire at any step.
         steps_max: The step bound of one schedule.
     """
@@ -146,6 +164,7 @@ class Scenario:
     params: Mapping[str, str | int] = field(default_factory=dict)
     expected: Expected = "clean"
     drawn: bool = False
+    drawing: Drawing | None = field(default=None, repr=False)
     early_timeouts: bool = False
     steps_max: int = 20_000
 
@@ -184,7 +203,11 @@ class Context:
         """
         if not self._drawn:
             raise UsageError("only a scenario with drawn=True has a seed; enter it so")
-        return self.spec.draw << 32 | (current_schedule() if self.spec.redraw else 0)
+        return self.seed_of(current_schedule())
+
+    def seed_of(self, schedule: int) -> int:
+        """``seed`` in the schedule of that number."""
+        return self.spec.draw << 32 | (schedule if self.spec.redraw else 0)
 
     def kernel(self, **options: Any) -> Kernel:
         """Build the modelled system: its revision, defects and faults as chosen, the rest as given.
@@ -215,6 +238,7 @@ def scenario(
     params: Mapping[str, str | int] | None = None,
     expected: Expected = "clean",
     drawn: bool = False,
+    drawing: Drawing | None = None,
     early_timeouts: bool = False,
     steps_max: int = 20_000,
 ) -> Callable[[Callable[[Context], object]], Callable[[Context], object]]:
@@ -246,6 +270,7 @@ def scenario(
             params=dict(params or {}),
             expected=expected,
             drawn=drawn,
+            drawing=drawing,
             early_timeouts=early_timeouts,
             steps_max=steps_max,
         )

@@ -6,7 +6,6 @@ decides only how long all of them take. A hunt stops at the first schedule that 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from stress import catalogue, work
 from stress.catalogue import Scenario, Spec, check, discover
 from stress.mutants import Mutant
 from stress.pool import Crash, Task, run_tasks
+from stress.reduce import oracle_of
 from stress.runner import Options
 from stress.work import Conclusion, Found
 
@@ -31,11 +31,6 @@ _DEFECTS: Final = {
     "L4": "a waiter whose time is up blocks again on an interval that has ended",
     "L5": "a lender whose creation fails leaves its pages loaned",
 }
-# An invariant (I16), a kernel assert (a.pmm.end), a lock rule (ORD004) or the reference, in a
-# failure's message.
-_ORACLE: Final = re.compile(
-    r"\b(reference(?=:)|I\d{1,2}|[aw]\.[a-z0-9_]+(?:\.[a-z0-9_]+)+|[A-Z]{3}\d{3})\b"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +79,7 @@ class Catch:
     @property
     def oracle(self) -> str:
         """What noticed: an invariant, an assert or a lock rule, else the kind of failure."""
-        if self.found is None:
-            return self.quarry.expected
-        match = _ORACLE.search(self.found.failure.message)
-        return match.group(1) if match else self.found.failure.kind
+        return self.quarry.expected if self.found is None else oracle_of(self.found.failure)
 
     @property
     def as_expected(self) -> bool:

@@ -8,10 +8,11 @@ from harness.search.flip import Flip, operation, side_by_side
 from harness.search.minimize import Minimized
 from harness.trace.events import Step
 from harness.trace.token import decode
-from stress import console, documents, work
+from stress import console, documents, reduce, work
 from stress.catalogue import Spec
 from stress.exit_codes import ExitCode
 from stress.pool import call_fresh
+from stress.reduce import Reduced
 
 
 def minimize(text: str, *, json: bool, mutant_file: Path | None) -> ExitCode:
@@ -27,9 +28,11 @@ def minimize(text: str, *, json: bool, mutant_file: Path | None) -> ExitCode:
     else:
         shrunk = work.minimize_token(text, None)
     if json:
-        print(documents.encode(document(shrunk.result)))
+        print(documents.encode(document(shrunk.result, shrunk.smaller)))
         return ExitCode.PASS
     console.show(f"{spec.scenario}: {shrunk.found.text}\n")
+    if shrunk.smaller is not None:
+        console.show("\n".join([*reduce.summary(shrunk.smaller), ""]))
     console.show("\n".join(summary(shrunk.result)))
     return ExitCode.PASS
 
@@ -59,8 +62,8 @@ def summary(result: Minimized) -> list[str]:
     return [*lines, "", result.failure.token]
 
 
-def document(result: Minimized) -> documents.Document:
-    """``minimize --json``."""
+def document(result: Minimized, smaller: Reduced | None = None) -> documents.Document:
+    """``minimize --json``; "program" is what is left of one that was drawn."""
     failure = result.failure
     return {
         "token": failure.token,
@@ -76,7 +79,19 @@ def document(result: Minimized) -> documents.Document:
         "one_minimal": result.one_minimal,
         "tried_without": result.tried_without,
         "fewest": result.fewest,
+        "program": None if smaller is None else _program(smaller),
         "flipped": None if result.flip is None else _flip(result.flip),
+    }
+
+
+def _program(smaller: Reduced) -> documents.Document:
+    return {
+        "params": dict(smaller.spec.params),
+        "lines": smaller.lines,
+        "before": smaller.before,
+        "programs": smaller.tried,
+        "schedules": smaller.schedules,
+        "one_minimal": smaller.done,
     }
 
 

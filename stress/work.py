@@ -34,10 +34,13 @@ from harness.trace.table import command_lines
 from harness.trace.token import decode
 from stress import mutants
 from stress.catalogue import Spec, program_of
+from stress.catalogue import find as catalogued
 from stress.program import PROGRAM
+from stress.reduce import Reduced, reduced, summary
 
 # Steps replayed to make what a run or a hunt found easier to read; `minimize` takes its time.
 _EASIER_STEPS_MAX: Final = 100_000
+_SMALLER_STEPS_MAX: Final = 300_000
 # A schedule that does not end, or does not repeat, gets no easier.
 _AS_FOUND: Final = ("hang", "livelock", "nondeterminism")
 
@@ -146,9 +149,7 @@ def conclude(
     """Put the blocks of an exploration together and write up what it found."""
     program = program_of(spec)
     exploration = assemble(program, setup, parts)
-    found = [
-        _easier(program, failure.attach(program), catalogue) for failure in exploration.failures
-    ]
+    found = [_easier(spec, failure.attach(program), catalogue) for failure in exploration.failures]
     return Conclusion(exploration, found)
 
 
@@ -208,11 +209,14 @@ class Shrunk:
 
     Attributes:
         found: The schedule that is left, written up.
-        result: How it compares with the one that was given, and what proves it.
+        result: How it compares with the one that was given, and what proves it; with that of the
+            smaller program, where there is one.
+        smaller: What is left of a drawn program, where something could go.
     """
 
     found: Found
     result: Minimized
+    smaller: Reduced | None = None
 
 
 def minimize_token(text: str, catalogue: Path | None) -> Shrunk:
@@ -225,8 +229,15 @@ def minimize_token(text: str, catalogue: Path | None) -> Shrunk:
     """
     spec = Spec.from_meta(decode(text).meta)
     mutants.install_for(spec, catalogue)
-    result = minimized(program_of(spec), text)
-    return Shrunk(_found(result.failure, catalogue), result)
+    program = program_of(spec)
+    smaller = None
+    if catalogued(spec.scenario).drawing is not None:
+        failure, _ = replay_story(program, text)
+        smaller = None if failure is None else reduced(spec, failure)
+    if smaller is not None:
+        program, text = program_of(smaller.spec), smaller.failure.token
+    result = minimized(program, text)
+    return Shrunk(_found(result.failure, catalogue), result, smaller)
 
 
 def replay_schedule(
@@ -294,12 +305,16 @@ def replay_command(token: str, catalogue: Path | None = None) -> str:
     return f"{PROGRAM} replay {token}{option}"
 
 
-def _easier(program: Program, failure: Failure, catalogue: Path | None) -> Found:
-    """A failure with the easiest schedule that a short search finds."""
+def _easier(spec: Spec, failure: Failure, catalogue: Path | None) -> Found:
+    """A failure with the smallest program and the easiest schedule that a short search finds."""
     if failure.kind in _AS_FOUND:
         return _found(failure, catalogue)
+    smaller = reduced(spec, failure, steps_max=_SMALLER_STEPS_MAX)
+    start, program = failure, program_of(spec)
+    if smaller is not None:
+        start, program = smaller.failure, program_of(smaller.spec)
     try:
-        result = minimized(program, failure.token, explain=False, steps_max=_EASIER_STEPS_MAX)
+        result = minimized(program, start.token, explain=False, steps_max=_EASIER_STEPS_MAX)
     except ReplayDivergence:
         return _found(failure, catalogue)
     easier = result.failure
@@ -309,6 +324,7 @@ def _easier(program: Program, failure: Failure, catalogue: Path | None) -> Found
     lines = [
         _found(easier, catalogue).text,
         "",
+        *([] if smaller is None else [*summary(smaller), ""]),
         f"as it was found, with {count} preemption{'' if count == 1 else 's'}:",
         *command_lines(replay_command(failure.token, catalogue)),
     ]

@@ -253,11 +253,12 @@ def lie(monkeypatch: pytest.MonkeyPatch, name: str, answer: Any) -> None:
 LIES: dict[str, Any] = {
     "commit": lambda *_args, **_options: Status.OK,
     "decommit": lambda *_args, **_options: Status.OK,
-    "supply": lambda *_args, **_options: Status.OK,
+    "supply": lambda truth, kernel, *args: truth(kernel, *args) and Status.NO_MEMORY,
     "evict_page": lambda truth, kernel, *args: truth(kernel, *args) or True,
     "evict": lambda truth, kernel, *args: truth(kernel, *args) + 1,
     "read": lambda truth, kernel, *args: (Status.OK, b"old".ljust(16, b"\0")),
     "write": lambda *_args, **_options: Status.OK,
+    "zero": lambda *_args, **_options: Status.OK,
     "detach": lambda *_args, **_options: Status.OK,
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,9 +10,11 @@ from typing import Any
 import pytest
 from stress_cli import PACKAGES
 
+from harness.errors import UsageError
 from harness.explore import Setup, explore, explore_part
 from harness.lockorder.rules import LockRules
 from harness.sync import current_schedule
+from model.kernel import Kernel
 from model.locks import GOLDEN_EDGES, judge_edges
 from stress import mutants, work
 from stress.catalogue import Scenario, Spec, discover, program_of
@@ -141,15 +142,15 @@ def fresh(code: str, **more: str) -> str:
 def drawn(monkeypatch: pytest.MonkeyPatch, strategy: str, first: int, seed: int) -> dict[int, Any]:
     """The programs of schedules ``first`` to 12, by the number of the schedule."""
     seen: dict[int, Any] = {}
-    draw = mixed.draw_programs
+    draw = mixed.draw_program
 
-    def noting(*args: int) -> list[mixed.Program]:
-        programs = draw(*args)
-        assert seen.setdefault(current_schedule(), programs) == programs
-        return programs
+    def noting(*args: int) -> mixed.Program:
+        program = draw(*args)
+        assert seen.setdefault(current_schedule(), program) == program
+        return program
 
     with monkeypatch.context() as patch:
-        patch.setattr(mixed, "draw_programs", noting)
+        patch.setattr(mixed, "draw_program", noting)
         explore_part(program_of(Spec("mixed", draw=seed)), Setup(strategy, seed), first, 12)
     seen.pop(0, None)  # the pilot
     return seen
@@ -159,7 +160,7 @@ def test_drawn_programs_depend_on_seed_and_schedule_alone(monkeypatch: pytest.Mo
     whole = drawn(monkeypatch, "random", 1, 5)
 
     assert sorted(whole) == list(range(1, 13))
-    assert len({str(programs) for programs in whole.values()}) == 12
+    assert len({str(program) for program in whole.values()}) == 12
     assert drawn(monkeypatch, "pct", 1, 5) == whole
     assert drawn(monkeypatch, "portfolio", 8, 5) == {i: whole[i] for i in range(8, 13)}
     assert drawn(monkeypatch, "random", 1, 6) != whole
@@ -167,43 +168,104 @@ def test_drawn_programs_depend_on_seed_and_schedule_alone(monkeypatch: pytest.Mo
 
 def test_drawn_programs_are_the_same_in_every_process() -> None:
     code = (
-        "import json; from stress.scenarios.mixed import draw_programs; "
-        "print(json.dumps([draw_programs(seed, 3, 4) for seed in (0, 1, 5 << 32 | 7)]))"
+        "from stress.scenarios.mixed import draw_program, write; "
+        "print(*[write(draw_program(seed, 3, 4)) for seed in (0, 1, 5 << 32 | 7)])"
     )
-    here = json.loads(json.dumps([mixed.draw_programs(s, 3, 4) for s in (0, 1, 5 << 32 | 7)]))
+    here = " ".join(mixed.write(mixed.draw_program(seed, 3, 4)) for seed in (0, 1, 5 << 32 | 7))
 
-    assert json.loads(fresh(code, PYTHONHASHSEED="1")) == here
-    assert json.loads(fresh(code, PYTHONHASHSEED="2")) == here
-
-
-def test_every_operation_is_drawn_now_and_then() -> None:
-    drawn_names = {
-        name
-        for seed in range(60)
-        for program in mixed.draw_programs(seed, 3, 2)
-        for name, *_ in program
-    }
-
-    assert drawn_names == set(mixed.OPERATIONS)
+    assert fresh(code, PYTHONHASHSEED="1") == here
+    assert fresh(code, PYTHONHASHSEED="2") == here
 
 
-def test_a_drawn_failure_replays_with_the_same_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The token carries what the program was drawn from."""
-    run = mixed._System.run
+DRAWN = [mixed.draw_program(seed, 3, 2) for seed in range(200)]
 
-    def refusing(system: mixed._System, operation: mixed.Operation) -> None:
-        assert operation != ("close", 1, 1), "drawn"
-        run(system, operation)
 
-    monkeypatch.setattr(mixed._System, "run", refusing)
+def test_everything_is_drawn_now_and_then() -> None:
+    names = {operation.name for program in DRAWN for each in program.threads for operation in each}
+    kinds = {tuple(vmo.name[0] for vmo in program.system) for program in DRAWN}
+
+    assert names == set(mixed.OPERATIONS)
+    assert kinds == {("L", "B"), ("L", "B", "B"), ("L", "L", "B"), ("L", "L", "B", "B")}
+
+
+def test_a_program_is_read_as_it_was_written() -> None:
+    for program in DRAWN:
+        text = mixed.write(program)
+
+        assert mixed.read(text) == program
+        assert len(mixed.lines(text)) == len(program.system) + 3
+        assert not set(text) & set(",= ")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("L1.2.1", "has no operation"),
+        ("L1.2.1/", "has no operation"),
+        ("X1.2.1/evict.1", "'X1.2.1' is no VMO"),
+        ("L1.2.3/evict.1", "L1 has 3 of 2 pages"),
+        ("L1.2.1/fly.L1", "there is no operation 'fly'"),
+        ("L1.2.1/commit.L2.0.1", "is about no VMO of the program"),
+        ("L1.2.1/evict-page.L1.0", "is about no VMO of the program"),
+        ("L1.2.1/commit.L1.0", "needs 2 numbers: page, count"),
+        ("L1.2.1/commit.L1.1.2", "goes beyond the 2 pages of L1"),
+        ("B1.2.1/evict-page.B1.2", "goes beyond the 2 pages of B1"),
+        ("L1.2.1/commit.L1.0.0", "too small"),
+        ("L1.2.1/commit.L1.a.1", "write it like"),
+    ],
+)
+def test_a_program_that_makes_no_sense_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        mixed.read(text)
+
+    assert complaint in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_given_program_runs_instead_of_drawn_ones() -> None:
+    spec = Spec("mixed", params=(("program", "L1.2.2/commit.L1.0.2/decommit.L1.0.1+evict.1"),))
+    part = explore_part(program_of(spec), Setup("random"), 1, 40)
+
+    assert part.failures == []
+    assert part.named == {"main", "worker1", "worker2"} or len(part.named) == 2
+
+
+def weight(program: mixed.Program) -> tuple[int, ...]:
+    """What must go down from a program to a simpler one."""
+    operations = [operation for thread in program.threads for operation in thread]
+    counts = sum(sum(operation.numbers[1:]) for operation in operations)
+    return len(program.threads), len(operations), len(program.system), counts
+
+
+def test_a_simpler_program_is_a_program_with_less_in_it() -> None:
+    for program in DRAWN[:40]:
+        for text in mixed.simpler(mixed.write(program)):
+            less = weight(mixed.read(text))
+
+            assert less != weight(program)
+            assert all(one <= other for one, other in zip(less, weight(program), strict=True))
+
+
+def test_a_failing_program_is_reduced_before_its_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three threads with two operations each, the one that lies is enough."""
+    monkeypatch.setattr(Kernel, "evict_page", lambda *_args: True)
     spec = Spec("mixed", draw=4)
-    part = explore_part(program_of(spec), Setup("random", 4, meta=spec.meta()), 1, 500)
-    failure = part.failures[0]
-    again = work.replay_token(failure.token, None).found
+    setup = Setup("random", 4, meta=spec.meta())
+    failure = explore_part(program_of(spec), setup, 1, 500).failures[0]
+    drawn_again = work.replay_token(failure.token, None).found
+    shrunk = work.minimize_token(failure.token, None)
 
-    assert failure.schedule > 1
+    assert drawn_again is not None
+    assert drawn_again.failure.digest == failure.digest
+    assert shrunk.smaller is not None
+    program = mixed.read(dict(shrunk.smaller.spec.params)["program"])
+    assert [[each.name for each in thread] for thread in program.threads] == [["evict-page"]]
+    assert len(program.system) == 1
+    assert shrunk.result.after.preemptions == 0
+    again = work.replay_token(shrunk.found.failure.token, None).found
     assert again is not None
-    assert again.failure.digest == failure.digest
+    assert again.failure.digest == shrunk.found.failure.digest
+    assert shrunk.smaller.lines == ["B1: 2 pages, 0 there", "worker1: evict-page B1 page 1"]
 
 
 # -- lock order -----------------------------------------------------------------------------------
