@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.errors import ScheduleFailure, UsageError
+from harness.patch.install import active as patches_active
 from harness.search.minimize import minimize
 from harness.search.part import Part, explore_part
 from harness.search.recording import Failure, record_part, record_schedule, replay, replay_story
-from harness.search.setup import BLOCK, Program, Setup
+from harness.search.setup import BLOCK, PATCH, Program, Setup
 from harness.search.verdict import Exploration, assemble
 from harness.search.watch import TWICE_EVERY
 from harness.strategies import strategy_named
@@ -75,7 +76,8 @@ def explore(
         hang_seconds: Wall time without a step after which the running thread counts as hung.
         processes: Divide the schedules among so many processes; needs an importable program.
         mode: ``controlled``; ``free`` is not available yet.
-        patch: Not available yet.
+        patch: Control the standard library's threads, locks, queues, clocks and thread pools too,
+            for threads of the program; see ``patched``.
         lines: Not available yet.
         mode_blind: Let readers count like writers in lock order, as the kernel's rule does.
         twice_every: About one in so many passing schedules runs a second time, to see whether the
@@ -88,7 +90,7 @@ def explore(
         UsageError: An argument cannot work, or the program misused a primitive.
         KeyboardInterrupt: Ctrl-C; the schedule was ended cleanly.
     """
-    _refuse_missing(mode=mode, patch=patch, lines=lines)
+    _refuse_missing(mode=mode, lines=lines)
     setup = Setup(
         strategy=strategy,
         seed=seed,
@@ -101,6 +103,8 @@ def explore(
         mode_blind=mode_blind,
         races=races,
         twice_every=twice_every,
+        # A token replays without the block that the exploration stood in.
+        control=(PATCH,) if patch or patches_active() else (),
     )
     setup.check()
     _check_budget(setup, schedules, seconds, processes)
@@ -114,12 +118,11 @@ def explore(
     return assemble(program, setup, [part])
 
 
-def _refuse_missing(*, mode: str, patch: bool, lines: Sequence[object]) -> None:
+def _refuse_missing(*, mode: str, lines: Sequence[object]) -> None:
     if mode not in ("controlled", "free"):
         raise UsageError(f"mode must be 'controlled' or 'free', got {mode!r}")
     for asked, name in (
         (mode == "free", "mode='free'"),
-        (patch, "patch=True"),
         (lines, "lines="),
     ):
         if asked:

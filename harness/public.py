@@ -10,6 +10,7 @@ from harness.errors import (
 )
 from harness.explore import Exploration, Failure, check, explore, minimize, replay
 from harness.lockorder.classes import LockClass, LockFlags
+from harness.patch.install import patched
 from harness.sync import (
     Atomic,
     Barrier,
@@ -93,6 +94,7 @@ __all__ = [
     "note",
     "observe",
     "parallel",
+    "patched",
     "priority_scheduling",
     "replay",
     "requires",

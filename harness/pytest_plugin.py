@@ -18,24 +18,6 @@ from typing import Any, Final
 import pytest
 
 MARK: Final = "schedules"
-# What the mark takes beside the number of schedules: the options of ``explore`` that make sense
-# for a program that lives in a test.
-OPTIONS: Final = (
-    "strategy",
-    "seed",
-    "depth",
-    "preemptions",
-    "steps_max",
-    "seconds",
-    "stop_at_first",
-    "races",
-    "early_timeouts",
-    "hang_seconds",
-    "mode",
-    "patch",
-    "lines",
-    "mode_blind",
-)
 SCHEDULES: Final = 1_000
 
 
@@ -67,8 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     config.addinivalue_line(
         "markers",
-        f"{MARK}(n={SCHEDULES}, *, {', '.join(OPTIONS)}): run the test's body as a program, under "
-        "n schedules; the options are those of harness.explore",
+        f"{MARK}(n={SCHEDULES}, **options): run the test's body as a program, under n schedules; "
+        "the options are those of harness.explore",
     )
     token = config.getoption("--schedule-token")
     if token is not None:
@@ -98,6 +80,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
 
 
+def _options() -> list[str]:
+    """What the mark takes beside the number of schedules: what ``explore`` does.
+
+    But for processes: a test's body cannot be imported by its name, and pytest has its own.
+    """
+    from harness.explore import explore
+
+    not_ours = ("program", "schedules", "processes")
+    return [name for name in inspect.signature(explore).parameters if name not in not_ours]
+
+
 def _wanted(item: pytest.Item) -> dict[str, Any] | None:
     """The options that ``item`` is explored with; None for a test without the mark.
 
@@ -112,10 +105,10 @@ def _wanted(item: pytest.Item) -> dict[str, Any] | None:
     where = f"{item.nodeid}: @pytest.mark.{MARK}"
     if len(mark.args) > 1:
         raise pytest.UsageError(f"{where} takes one number, got {len(mark.args)}")
-    unknown = sorted(mark.kwargs.keys() - set(OPTIONS))
+    unknown = sorted(mark.kwargs.keys() - set(_options()))
     if unknown:
         raise pytest.UsageError(
-            f"{where} does not know {', '.join(unknown)}; it takes {', '.join(OPTIONS)}"
+            f"{where} does not know {', '.join(unknown)}; it takes {', '.join(_options())}"
         )
     function = getattr(item, "obj", None)
     if not callable(function) or inspect.iscoroutinefunction(function):

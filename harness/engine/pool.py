@@ -29,6 +29,10 @@ from harness.errors import InternalError, ScheduleAborted, UsageError
 
 _ONE: Final = (1).to_bytes(8, sys.byteorder)
 _HAS_EVENTFD: Final = hasattr(os, "eventfd")
+# The real ones, whatever stands there while a program is patched.
+_allocate_lock: Final = _thread.allocate_lock
+_get_ident: Final = _thread.get_ident
+_start_new_thread: Final = _thread.start_new_thread
 
 
 class Baton:
@@ -47,7 +51,7 @@ class Baton:
             self.wake = partial(os.write, self._fd, _ONE)
             self.park = partial(os.read, self._fd, 8)
         else:
-            self._lock = _thread.allocate_lock()
+            self._lock = _allocate_lock()
             self._lock.acquire()
             self.wake = self._lock.release
             self.park = self._lock.acquire
@@ -68,13 +72,13 @@ class Worker:
         """Start the OS thread; it parks at once."""
         self.baton = Baton()
         self.thread: Thread | None = None
-        self.gone = _thread.allocate_lock()
+        self.gone = _allocate_lock()
         self.gone.acquire()
         self.ident = 0
-        self.ident = _thread.start_new_thread(self._main, (pool,))
+        self.ident = _start_new_thread(self._main, (pool,))
 
     def _main(self, pool: Pool) -> None:
-        self.ident = _thread.get_ident()
+        self.ident = _get_ident()
         try:
             while True:
                 self.baton.park()
@@ -93,20 +97,25 @@ class Pool:
 
     Attributes:
         hung: The thread that the watchdog gave up, with all stacks as text; None usually.
+        reuse: False gives each thread an OS thread of its own, without thread-local data.
     """
 
     def __init__(self) -> None:
         """No worker yet; they are made when first needed."""
+        self.reuse = True
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
+        # Their thread has ended, and they end with it.
+        self._leaving: list[Worker] = []
         self.baton = Baton()
         self.hung: tuple[str, str] | None = None
 
     def begin(self, zero: Thread) -> None:
         """Give the calling thread its baton as thread 0."""
+        self._see_off()
         zero.wake = self.baton.wake
         zero.park = self.baton.park
-        zero.ident = _thread.get_ident()
+        zero.ident = _get_ident()
         zero.started = True
 
     def assign(self, thread: Thread) -> None:
@@ -155,13 +164,21 @@ class Pool:
         thread.done = True
         worker.thread = None
         self._busy.remove(worker)
-        self._idle.append(worker)
+        reuse = self.reuse
+        (self._idle if reuse else self._leaving).append(worker)
         if to is None:
             to = core.next_to_unwind()
         core.cur = to
         core.switches += 1
         to.wake()
-        return True
+        return reuse
+
+    def _see_off(self) -> None:
+        """Wait for the OS threads that are about to end; each has passed its baton on."""
+        for worker in self._leaving:
+            worker.gone.acquire()
+            worker.baton.close()
+        self._leaving.clear()
 
     def raised(self, thread: Thread, error: BaseException) -> None:
         """An exception left ``thread``: a finding, or a misuse that the caller is told of."""
@@ -203,10 +220,9 @@ class Pool:
         """End all workers and wait for them; abandoned ones are left behind."""
         for worker in self._idle:
             worker.baton.wake()
-        for worker in self._idle:
-            worker.gone.acquire()
-            worker.baton.close()
+        self._leaving += self._idle
         self._idle.clear()
+        self._see_off()
         self.baton.close()
 
     @property
@@ -246,7 +262,7 @@ class _GuardedCore(Core):
         """The thread that holds the baton, which must be the caller."""
         _turn_away()
         thread = holder()
-        if thread is not OUTSIDE and thread.ident != _thread.get_ident():
+        if thread is not OUTSIDE and thread.ident != _get_ident():
             self.foreign()
         return thread
 
@@ -286,7 +302,7 @@ def strangers_noticed() -> Iterator[None]:
 
     def noticing(start: Callable[..., Any]) -> Callable[..., Any]:
         def started(*args: Any, **kwargs: Any) -> Any:
-            if holder() is not OUTSIDE and holder().ident == _thread.get_ident():
+            if holder() is not OUTSIDE and holder().ident == _get_ident():
                 CORE.__class__ = _GuardedCore
             return start(*args, **kwargs)
 
@@ -308,12 +324,12 @@ _RETURNS_MAX: Final = 100
 
 def _turn_away() -> None:
     """Unwind an abandoned thread that came back; one that swallows that sleeps for ever."""
-    caller = _thread.get_ident()
+    caller = _get_ident()
     if caller not in _ABANDONED:
         return
     _ABANDONED[caller] += 1
     if _ABANDONED[caller] > _RETURNS_MAX:
-        lock = _thread.allocate_lock()
+        lock = _allocate_lock()
         lock.acquire()
         lock.acquire()
     raise ScheduleAborted

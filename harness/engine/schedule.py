@@ -116,7 +116,8 @@ def _finish(core: Core, zero: Thread) -> None:
     if core.stop is not None:
         core.over()
     core.examine(core.invariants)
-    left = [thread for thread in core.threads[1:] if not thread.done]
+    running = [thread for thread in core.threads[1:] if not thread.done]
+    left = [thread for thread in running if not thread.daemon]
     if left:
         names = ", ".join(thread.name for thread in left)
         message = (
@@ -125,13 +126,16 @@ def _finish(core: Core, zero: Thread) -> None:
         frames = [place_of(thread) for thread in left]
         core.fail(Finding("leak", message, zero, rule="thread", frames=frames))
     core.leaks += [(zero, lock) for lock in zero.held]
+    core.leaks = [(thread, lock) for thread, lock in core.leaks if lock.leaks]
     if core.leaks:
         lines = [
             f"{thread.name} ended while it held {core.label(lock)}" for thread, lock in core.leaks
         ]
         core.fail(Finding("leak", "\n".join(lines), zero, rule="lock", frames=_lock_frames(core)))
     core.examine(core.quiescent)
-    if core.recorder is not None:
+    if running:
+        core.unwind()
+    elif core.recorder is not None:
         core.recorder.ended()
 
 

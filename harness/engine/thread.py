@@ -58,6 +58,7 @@ class Thread:
 
     __slots__ = (
         "args",
+        "daemon",
         "deadline",
         "done",
         "early",
@@ -120,6 +121,8 @@ class Thread:
         # Number of the step in which this thread last yielded or slept.
         self.rested = -1
         self.deadline: float | None = None
+        # May still run when the program returns; it is unwound then, and that is no leak.
+        self.daemon = False
         self.enabled = True
         self.started = False
         self.done = False

@@ -112,7 +112,8 @@ def minimized(
         KeyboardInterrupt: Ctrl-C.
     """
     token = decode(text)
-    with Stage(setup_of(token).hang_seconds) as stage:
+    setup = setup_of(token)
+    with Stage(setup.hang_seconds, control=setup.control) as stage:
         attempts = Attempts(stage, program, token, steps_max, replays_least)
         search = _Search(attempts, token)
         return search.result(program, explain=explain)
@@ -138,7 +139,8 @@ def explain(
         KeyboardInterrupt: Ctrl-C.
     """
     token = decode(text)
-    with Stage(setup_of(token).hang_seconds) as stage:
+    setup = setup_of(token)
+    with Stage(setup.hang_seconds, control=setup.control) as stage:
         attempts = Attempts(stage, program, token, steps_max, replays_least)
         return _Search(attempts, token).explained()
 

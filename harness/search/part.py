@@ -89,7 +89,7 @@ def explore_part(
     setup.check()
     part = Part(first, rules=setup.rules())
     began = time.monotonic()
-    with Stage(setup.hang_seconds, worker) as stage:
+    with Stage(setup.hang_seconds, worker, setup.control) as stage:
         strategy = prepare(stage, program, setup)
         if CORE.cut == "hang":
             _note_hang(part, stage)

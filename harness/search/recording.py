@@ -226,6 +226,7 @@ class Recording:
             early_timeouts=setup.early_timeouts,
             meta=setup.meta,
             edges=[_edge_of(witness) for witness in self.edges],
+            control=list(setup.control),
         )
         return Failure(
             kind,
@@ -342,7 +343,7 @@ def replay_story(program: Program, token: str) -> tuple[Failure | None, Story]:
     setup = setup_of(wanted)
     deviations = Deviations(unpack(wanted.deviations))
     edges = [witness_of(edge) for edge in wanted.edges]
-    with Stage(setup.hang_seconds) as stage:
+    with Stage(setup.hang_seconds, control=setup.control) as stage:
         again = record(stage, program, setup, wanted.schedule, deviations.begin, edges)
         if again.cut in ("interrupted", "hang"):
             raise KeyboardInterrupt if again.cut == "interrupted" else _hung(stage)
@@ -362,6 +363,7 @@ def setup_of(token: Token) -> Setup:
         early_timeouts=token.early_timeouts,
         # A schedule that failed otherwise had no race before that.
         races=token.kind == "data-race",
+        control=tuple(token.control),
         meta=token.meta,
     )
 
@@ -460,7 +462,7 @@ def record_part(
             f"strategy {setup.strategy!r} reaches schedule {last} only through all before it; "
             "replay the token of a failure instead"
         )
-    with Stage(setup.hang_seconds, worker) as stage:
+    with Stage(setup.hang_seconds, worker, setup.control) as stage:
         strategy = prepare(stage, program, setup)
         for schedule in range(first, last + 1):
             recording = record(

@@ -16,6 +16,9 @@ Program = Callable[[], object]
 Meta = dict[str, str | int]
 Progress = Callable[[int, int], None]
 
+# In ``Setup.control``; no name of a module.
+PATCH: Final = "-patch"
+
 # Schedules in one block of a divided exploration; does not depend on the number of processes.
 BLOCK: Final = 64
 
@@ -35,6 +38,8 @@ class Setup:
         stop_at_first: Stop at the first failing schedule.
         meta: Carried by tokens.
         races: Look for data races.
+        control: What of unmodified code is controlled: ``PATCH``, the standard library's threads,
+            locks and clocks; and names of modules, each line of which is a schedule point.
         mode_blind: Lock rules treat readers like writers, as the kernel does.
         twice_every: One in about so many passing schedules is run a second time and compared, to
             see whether the program is deterministic; 0 for none. Searches that enumerate compare
@@ -53,6 +58,7 @@ class Setup:
     mode_blind: bool = False
     races: bool = False
     twice_every: int = TWICE_EVERY
+    control: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse what cannot work.

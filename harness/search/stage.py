@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from _thread import get_ident
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Final, Self
 
@@ -21,7 +21,9 @@ from harness.engine.schedule import Limits, run
 from harness.engine.thread import OUTSIDE, Recorder, Thread
 from harness.errors import UsageError
 from harness.lockorder.rules import LockRules
-from harness.search.setup import Program, Setup
+from harness.patch.install import begin as begin_patched
+from harness.patch.install import patched
+from harness.search.setup import PATCH, Program, Setup
 from harness.strategies import Options, Strategy, strategy_named
 from harness.strategies.profile import Profile
 from harness.trace.races import Both, RaceRecorder
@@ -35,7 +37,10 @@ class Stage:
         refused: Why SCHED_BATCH or the pinning was refused; None if both are on.
     """
 
-    def __init__(self, hang_seconds: float, worker: int | None = None) -> None:
+    def __init__(
+        self, hang_seconds: float, worker: int | None = None, control: Sequence[str] = ()
+    ) -> None:
+        self._control = control
         self._seconds = hang_seconds
         self._worker = worker
         self._exit = contextlib.ExitStack()
@@ -67,6 +72,8 @@ class Stage:
         self._watchdog = enter(Watchdog(self.pool, self._seconds))
         enter(strangers_noticed())
         enter(_interruptible())
+        if PATCH in self._control:
+            enter(patched())
 
     def __exit__(self, *_exc: object) -> None:
         self._exit.close()
@@ -89,6 +96,7 @@ class Stage:
         CORE.schedule = schedule
         recorder = TraceRecorder(CORE, film=film) if record else None
         self._watchdog.schedule(schedule or -1)
+        begin_patched(self.pool)
         try:
             core = run(program, self.pool, rules, limits, begin, _watching(limits, recorder))
         finally:

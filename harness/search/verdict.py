@@ -112,7 +112,7 @@ def _across(
 
 
 def _again(program: Program, setup: Setup, order: OrderFinding, key: str) -> Failure:
-    with Stage(setup.hang_seconds) as stage:
+    with Stage(setup.hang_seconds, control=setup.control) as stage:
         strategy = prepare(stage, program, setup)
         recording = record(
             stage,

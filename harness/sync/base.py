@@ -22,6 +22,8 @@ class Primitive:
 
     # Whether holding this lock forbids blocking.
     spins: ClassVar[bool] = False
+    # Whether a thread that ends must not keep it.
+    leaks: ClassVar[bool] = True
 
     def __init__(self, name: str | None) -> None:
         """Nobody wants it yet."""

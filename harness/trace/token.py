@@ -55,6 +55,8 @@ class Token(msgspec.Struct, array_like=True, frozen=True):
         early_timeouts: Whether timeouts could fire at any step.
         meta: What the caller wants back: scenario, revision, mutant, faults, ...
         edges: Lock-order edges of earlier schedules that the finding needs.
+        control: What of unmodified code was controlled: ``patch``, and the names of modules whose
+            lines are schedule points. Left out of the text where it is empty.
     """
 
     program: str
@@ -71,6 +73,7 @@ class Token(msgspec.Struct, array_like=True, frozen=True):
     early_timeouts: bool
     meta: dict[str, str | int]
     edges: list[list[str | int]]
+    control: list[str] = []
 
 
 def pack(taken: list[int]) -> bytes:
@@ -156,7 +159,8 @@ def first_difference(token: Token, steps: list[Step]) -> int | None:
 
 def encode(token: Token) -> str:
     """Write a token; one that is too long goes to a file below ``TOKEN_FOLDER`` that it names."""
-    body = msgspec.msgpack.encode(token)
+    fields = msgspec.structs.astuple(token)
+    body = msgspec.msgpack.encode(fields if token.control else fields[:-1])
     check = hashlib.sha256(body).digest()
     text = PREFIX + _base64(check[:4] + body)
     if len(text) <= TOKEN_CHARS_MAX:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shlex
 import xml.etree.ElementTree as ET
@@ -10,8 +9,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-
-from harness import explore, pytest_plugin
 
 pytest_plugins = ["pytester"]
 
@@ -388,8 +385,30 @@ def test_it():
     result.assert_outcomes(passed=1)
 
 
-def test_the_mark_takes_the_options_of_explore() -> None:
-    parameters = set(inspect.signature(explore).parameters)
+def test_the_mark_takes_the_options_of_explore_unmodified_code_included(run) -> None:
+    result = run(
+        """
+import threading
+import pytest
 
-    assert parameters - set(pytest_plugin.OPTIONS) == {"program", "schedules", "processes"}
-    assert set(pytest_plugin.OPTIONS) <= parameters
+@pytest.mark.schedules(300, patch=True, depth=2, strategy="pct", twice_every=0)
+def test_count():
+    lock, count = threading.Lock(), [0]
+
+    def add():
+        with lock:
+            seen = count[0]
+        with lock:
+            count[0] = seen + 1
+
+    threads = [threading.Thread(target=add) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert count == [2]
+"""
+    )
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Thread-1 (add)*Thread-2 (add)*", "*acquire Lock*"])

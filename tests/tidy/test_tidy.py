@@ -17,10 +17,17 @@ PACKAGES = ("harness", "model", "stress")
 MODULE_LINES = 600
 FUNCTION_LINES = 60
 
-# Real threads and locks: the engine, and what guards an exploration from outside of any schedule.
-RAW_THREADS = ("harness/engine/", "harness/search/stage.py")
+# Real threads and locks: the engine, what guards an exploration from outside of any schedule, and
+# what takes the place of them.
+RAW_THREADS = ("harness/engine/", "harness/patch/", "harness/search/stage.py")
 # Where the order of a set could reach a choice, a finding or a token.
-ORDERED = ("harness/engine/", "harness/strategies/", "harness/lockorder/", "harness/search/")
+ORDERED = (
+    "harness/engine/",
+    "harness/strategies/",
+    "harness/lockorder/",
+    "harness/patch/",
+    "harness/search/",
+)
 # Consumers to whom the order of what they consume makes no difference.
 ORDER_FREE = frozenset(
     {"all", "any", "frozenset", "len", "max", "min", "set", "sorted", "sum", "update"}

@@ -1,0 +1,1 @@
+"""Code that nobody rewrote: the standard library's threads, locks and clocks, controlled."""
