@@ -4,7 +4,8 @@
 
     .stress/.gitignore              ignores the whole folder
     .stress/latest                  link to the newest run
-    .stress/runs/20261122T213507Z/  results.json, log.jsonl, locks.jsonl.gz, report.txt
+    .stress/runs/20261122T213507Z/  results.json, log.jsonl, locks.jsonl.gz, report.txt,
+                                    report.html
 """
 
 from __future__ import annotations

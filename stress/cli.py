@@ -246,6 +246,7 @@ def _run(
     lock_log: Annotated[
         Path | None, typer.Option("--lock-log", help="Write a lock log; .gz compresses it.")
     ] = None,
+    html: Html = None,
     faults: Faults = "",
     param: Params = None,
     depth: Depth = 3,
@@ -291,6 +292,7 @@ def _run(
         faults=faults,
         params=param or [],
         lock_log=lock_log,
+        html=html,
     )
 
 
@@ -488,6 +490,21 @@ def _audit(
     del debug
     logging_setup.configure(log_file=log_file)
     return commands.audit(logs, golden=golden, fail_on=fail_on, mode_blind=mode_blind, json=json)
+
+
+@app.command("report", help=help_texts.REPORT, short_help="Make an HTML file of a campaign.")
+def _report(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A folder or name [default: the newest].")
+    ] = "",
+    html: Html = None,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(log_file=log_file)
+    return commands.report(run, html=html, json=json)
 
 
 @app.command("bench", help=help_texts.BENCH, short_help="Measure the engine and the model.")

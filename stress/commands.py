@@ -128,6 +128,7 @@ def run(
     faults: str = "",
     params: Sequence[str] = (),
     lock_log: Path | None = None,
+    html: Path | None = None,
 ) -> ExitCode:
     """``run``: explore scenarios and report what was found."""
     specs = [
@@ -137,6 +138,8 @@ def run(
         specs = [catalogue.with_params(spec, params) for spec in specs]
     if lock_log is not None:
         options = replace(options, logged=sys.maxsize)
+    if html is not None:
+        writable(html, "--html")
     watcher = console.watcher(quiet=quiet)
     with ExitStack() as stack:
         stack.callback(watcher.close)
@@ -147,8 +150,11 @@ def run(
         say(console.seed_line(options.seed), json=json)
         report = campaign.run()
     lock_order.log_report(report)
+    document = documents.of_report(report)
+    if html is not None:
+        html.write_text(_campaign_page(report, document), encoding="utf-8")
     if json:
-        print(documents.encode(documents.of_report(report)))
+        print(documents.encode(document))
     else:
         show_report(report)
         if lock_log is not None:
@@ -167,6 +173,36 @@ def open_log(path: Path, option: str) -> BinaryIO:
     if path.suffix == ".gz":
         return cast(BinaryIO, gzip.GzipFile(filename=path, mode="wb", mtime=0))
     return path.open("wb")
+
+
+def _campaign_page(report: Report, document: documents.Document) -> str:
+    from stress import campaign
+
+    names = [result.entry.name for result in report.results]
+    found = [found for result in report.results for found in result.found]
+    return campaign.page(
+        {**document, "lock_order": {"edges": sorted(report.lock_rules().edges)}},
+        names[0] if len(names) == 1 else f"{len(names)} scenarios",
+        text="\n\n".join(each.text for each in found),
+        easier={each.failure.token: each.best.token for each in found},
+    )
+
+
+def report(run: str, *, html: Path | None, json: bool) -> ExitCode:
+    """``report [RUN]``."""
+    from stress import campaign
+
+    folder = campaign.find(run)
+    path = folder / "report.html" if html is None else html
+    writable(path, "--html")
+    document = campaign.read(folder)
+    page = campaign.page(document, f"campaign {folder.name}")
+    path.write_text(page, encoding="utf-8")
+    if json:
+        print(documents.encode({"report": str(path), "verdict": document["verdict"]}))
+    else:
+        console.show(f"{document['verdict']}: {path}")
+    return ExitCode.PASS
 
 
 # Of more scenarios than this, what their passes rest on stands in the table alone.

@@ -47,6 +47,7 @@ Examples:
   python -m stress run
   python -m stress run commit-evict --schedules 20000 --strategy pct --depth 4
   python -m stress run 'commit*' --seconds 30 --seed auto --lock-log locks.jsonl.gz
+  python -m stress run --html report.html
 
 Explore scenarios. Without names all of them; then the canary must be found and the vacuous one
 come out inconclusive, and neither decides the verdict of the run.
@@ -62,6 +63,16 @@ Examples:
 
 Run one schedule again, recorded in full. Exit codes: 1 reproduced, 0 it no longer fails, 3 it
 no longer fits the program.
+"""
+
+REPORT: Final = """\
+\b
+Examples:
+  python -m stress report                         the newest run below .stress/
+  python -m stress report 20261122T213507Z --html report.html
+
+Make one HTML file of a campaign: verdicts, rates, findings by fingerprint with their interleavings,
+the lock graph. Findings are replayed for it. Without --html it goes into the run's folder.
 """
 
 MINIMIZE: Final = """\

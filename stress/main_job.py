@@ -15,7 +15,17 @@ from typing import Final
 from loguru import logger
 from rich.text import Text
 
-from stress import catalogue, commands, console, documents, exit_codes, hunts, lock_order, work
+from stress import (
+    campaign,
+    catalogue,
+    commands,
+    console,
+    documents,
+    exit_codes,
+    hunts,
+    lock_order,
+    work,
+)
 from stress.artefacts import RunFolder, write_text
 from stress.catalogue import Spec
 from stress.exit_codes import ExitCode, of_verdict
@@ -212,7 +222,8 @@ def _audit(log: Path) -> Part:
 
 def _follow(folder: RunFolder, bag: Bag) -> list[str]:
     """Command lines to go on with."""
-    lines = [f"{PROGRAM} audit --golden model {folder / 'locks.jsonl.gz'}"]
+    lines = [f"{PROGRAM} report {folder.path.name}"]
+    lines += [f"{PROGRAM} audit --golden model {folder / 'locks.jsonl.gz'}"]
     lines += [
         work.replay_command(catch.found.best.token)
         for catch in bag.catches
@@ -250,7 +261,8 @@ def _document(outcome: Outcome) -> documents.Document:
 
 def _leave(outcome: Outcome, folder: RunFolder) -> None:
     """Write what a person or a program may want later."""
-    write_text(folder / "results.json", documents.encode(_document(outcome)) + "\n")
+    document = _document(outcome)
+    write_text(folder / "results.json", documents.encode(document) + "\n")
     texts = [
         f"{result.entry.name}: {found.text}"
         for result in outcome.report.results
@@ -261,7 +273,10 @@ def _leave(outcome: Outcome, folder: RunFolder) -> None:
         for catch in outcome.bag.catches
         if catch.found is not None
     ]
-    write_text(folder / "report.txt", "\n\n".join(texts) + "\n")
+    text = "\n\n".join(texts) + "\n"
+    write_text(folder / "report.txt", text)
+    page = campaign.page(document, f"campaign {folder.path.name}", text=text, pairs=False)
+    write_text(folder / "report.html", page)
 
 
 def _show(outcome: Outcome) -> None:

@@ -10,7 +10,7 @@ import io
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from harness.errors import InternalError, ReplayDivergence
 from harness.explore import (
@@ -22,14 +22,15 @@ from harness.explore import (
     explore_part,
     record_part,
     record_schedule,
+    replay,
     replay_story,
 )
-from harness.search.flip import Flip
-from harness.search.minimize import Minimized, explain, minimized
+from harness.search.minimize import Minimized, minimized
+from harness.search.picture import picture
 from harness.search.setup import Program
 from harness.trace.events import Story
 from harness.trace.locklog import LockLog
-from harness.trace.page import render, story_data
+from harness.trace.page import Data, render, story_data
 from harness.trace.table import command_lines
 from harness.trace.token import decode
 from stress import mutants
@@ -198,9 +199,8 @@ def replay_token(text: str, catalogue: Path | None, page: bool = False) -> Repla
     """
     spec = Spec.from_meta(decode(text).meta)
     mutants.install_for(spec, catalogue)
-    failure, story = replay_story(program_of(spec), text)
-    found = None if failure is None else _found(failure, catalogue)
-    return Replayed(found, story, _page(spec, found, story, catalogue) if page else "")
+    program = program_of(spec)
+    return _replayed(spec, program, replay_story(program, text), catalogue, page=page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,58 +245,57 @@ def replay_schedule(
 ) -> Replayed:
     """Run schedule number ``schedule`` of an exploration again."""
     mutants.install_for(spec, catalogue)
-    failure, story = record_schedule(program_of(spec), setup, schedule)
+    program = program_of(spec)
+    result = record_schedule(program, setup, schedule)
+    return _replayed(spec, program, result, catalogue, page=page)
+
+
+def _replayed(
+    spec: Spec,
+    program: Program,
+    result: tuple[Failure | None, Story],
+    catalogue: Path | None,
+    *,
+    page: bool,
+) -> Replayed:
+    failure, story = result
     found = None if failure is None else _found(failure, catalogue)
-    return Replayed(found, story, _page(spec, found, story, catalogue) if page else "")
+    drawn = _page(spec, program, failure, story, catalogue) if page else ""
+    return Replayed(found, story, drawn)
 
 
-def _page(spec: Spec, found: Found | None, story: Story, catalogue: Path | None) -> str:
-    """The report of one schedule as an HTML file."""
-    title = spec.scenario
-    return render(
-        title, [story_of(spec, found, story, catalogue)], text=found.text if found else ""
-    )
+def picture_of(spec: Spec, token: str, *, pair: bool) -> Data | None:
+    """What a page shows of a token without a mutant; None where it no longer fails."""
+    program = program_of(spec)
+    failure = replay(program, token)
+    return None if failure is None else _picture(spec, program, failure, None, pair=pair)
 
 
-def story_of(
-    spec: Spec, found: Found | None, story: Story, catalogue: Path | None
-) -> dict[str, Any]:
-    """What a page shows of one schedule; of one that fails, with the pair of steps that decides."""
-    facts: dict[str, object] = {
-        name: value for name, value in spec.meta().items() if name != "scenario"
-    }
-    if found is None:
-        return story_data(spec.scenario, [("this schedule", story)], facts=facts)
-    failure = found.failure
+def _picture(
+    spec: Spec, program: Program, failure: Failure, catalogue: Path | None, *, pair: bool = True
+) -> Data:
+    facts = {name: value for name, value in spec.meta().items() if name != "scenario"}
     token = decode(failure.token)
-    facts |= {"strategy": token.strategy, "seed": token.seed, "schedule": failure.schedule}
-    facts |= {"steps": failure.steps, "preemptions": failure.preemptions}
-    facts |= {"fingerprint": failure.fingerprint, "digest": failure.digest}
-    runs = [("this schedule", story)]
-    flip = _flip(spec, failure)
-    if flip is not None:
-        near, other = flip.stories
-        if [step.thread for step in near.steps] != [step.thread for step in story.steps]:
-            runs.append(("nearest that fails", near))
-        runs.append(("nearest that passes" if flip.passes else "fails otherwise", other))
-    return story_data(
-        spec.scenario,
-        runs,
-        facts=facts,
-        text=found.text,
+    return picture(
+        program,
+        failure,
+        title=spec.scenario,
         command=replay_command(failure.token, catalogue),
-        pair=None if flip is None else (flip.at, flip.passes),
+        facts=facts | {"strategy": token.strategy, "seed": token.seed},
+        pair=pair,
     )
 
 
-def _flip(spec: Spec, failure: Failure) -> Flip | None:
-    """The pair of steps whose order decides, where a short search finds it."""
-    if failure.kind in _AS_FOUND:
-        return None
-    try:
-        return explain(program_of(spec), failure.token, steps_max=_EASIER_STEPS_MAX)
-    except ReplayDivergence:
-        return None
+def _page(
+    spec: Spec, program: Program, failure: Failure | None, story: Story, catalogue: Path | None
+) -> str:
+    """The report of one schedule as an HTML file."""
+    if failure is None:
+        facts = spec.meta()
+        data = story_data(spec.scenario, [("this schedule", story)], facts=facts)
+        return render(spec.scenario, [data])
+    data = _picture(spec, program, failure, catalogue)
+    return render(spec.scenario, [data], text=data["text"])
 
 
 def replay_command(token: str, catalogue: Path | None = None) -> str:

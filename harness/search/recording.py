@@ -95,6 +95,24 @@ class Failure:
         }
         return render(self.story(), replay_command=command or self.command(), facts=facts)
 
+    def html(self, *, title: str = "", command: str = "") -> str:
+        """The report as one HTML file; runs the program again to find the steps that decide.
+
+        Args:
+            title: What failed; the program's name for none.
+            command: Replays it; ``command()`` for none.
+
+        Raises:
+            UsageError: The program is not known here; use ``replay(program, token)``.
+        """
+        from harness.search.picture import html_of
+
+        program = self._program
+        if program is None:
+            raise UsageError("this failure does not know its program; use replay(program, token)")
+        name = title or getattr(program, "__qualname__", "program")
+        return html_of(program, self, title=name, command=command)
+
     def command(self) -> str:
         """A command that replays it: runnable where the program can be imported."""
         program = self._program

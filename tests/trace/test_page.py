@@ -9,11 +9,12 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import Mutex, Placed, Shared, observe, parallel, yield_now
+from harness import Mutex, Placed, Shared, explore, observe, parallel, yield_now
 from harness.explore import Setup, record_schedule
 from harness.search.minimize import explain
 from harness.trace.document import as_json, document, trace_schema
@@ -235,3 +236,15 @@ def test_no_asset_reaches_out_or_makes_html_of_text() -> None:
 
     assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|eval\(|fetch\(", script)
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", script)
+
+
+def test_a_failure_draws_itself(tmp_path: Path) -> None:
+    failure = explore(deadlock, "random", schedules=50).failure
+    assert failure is not None
+    page = failure.html(title="two locks")
+    (shown,) = Read(page).data["stories"]
+
+    assert (shown["title"], shown["kind"]) == ("two locks", "deadlock")
+    assert shown["command"] == failure.command()
+    assert dict(shown["facts"])["digest"] == failure.digest
+    assert page == failure.html(title="two locks")

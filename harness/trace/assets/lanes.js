@@ -67,7 +67,7 @@ class Lanes {
     this.locks = el("div", { class: "legend" });
     this.picture = svg("svg", { "aria-hidden": "true" });
     this.layer = el("div", {});
-    this.sheet = el("div", { class: "sheet" }, [this.picture, this.layer]);
+    this.sheet = el("div", { class: "sheet" }, [this.layer, this.picture]);
     this.rows = el("div", { class: "rows", tabindex: "-1", onscroll: () => this.draw() }, this.sheet);
     this.node = el("div", { class: "lanes" }, [this.names, this.rows]);
     this.open = new Set();
@@ -97,19 +97,17 @@ class Lanes {
     const kept = this.folded ? telling(run) : null;
     this.list = [];
     this.rowOf = new Int32Array(run.steps.length + 1);
-    for (let n = run.first; n <= run.last; n += 1) {
+    const push = (item, from, to) => {
+      this.rowOf.fill(this.list.length, from - run.first, to - run.first + 1);
+      this.list.push(item);
+    };
+    let n = run.first;
+    while (n <= run.last) {
       let to = n;
-      while (kept && to <= run.last && !kept.has(to)) to += 1;
-      if (to - n > 1 && !this.open.has(n)) {
-        for (let k = n; k < to; k += 1) this.rowOf[k - run.first] = this.list.length;
-        this.list.push({ from: n, to: to - 1 });
-        n = to - 1;
-      } else {
-        const until = this.open.has(n) ? Math.max(n, to - 1) : n;
-        for (; n < until; n += 1) { this.rowOf[n - run.first] = this.list.length; this.list.push({ step: n }); }
-        this.rowOf[n - run.first] = this.list.length;
-        this.list.push({ step: n });
-      }
+      while (kept && to < run.last && !kept.has(n) && !kept.has(to + 1)) to += 1;
+      if (to > n && !this.open.has(n)) push({ from: n, to }, n, to);
+      else for (let step = n; step <= to; step += 1) push({ step }, step, step);
+      n = to + 1;
     }
     this.rowOf[run.steps.length] = this.list.length;
     for (const end of run.ends) this.list.push({ end });
@@ -121,13 +119,19 @@ class Lanes {
     if (!this.run) return;
     const count = this.run.threads.length;
     const room = Math.max(300, this.rows.clientWidth - NUMBER);
-    this.width = Math.max(70, Math.min(260, room / count));
-    this.sheet.style.width = `${Math.max(room + NUMBER, NUMBER + this.width * count)}px`;
+    // The thread that starts the others has little to say besides.
+    const weights = this.run.threads.map(([index]) => (index === 0 && count > 2 ? 0.6 : 1));
+    const all = weights.reduce((sum, weight) => sum + weight, 0);
+    this.widths = weights.map((weight) => Math.max(70, Math.min(320, (room * weight) / all)));
+    this.left = [];
+    this.widths.reduce((left, width, lane) => { this.left[lane] = left; return left + width; }, NUMBER);
+    const wide = this.left[count - 1] + this.widths[count - 1];
+    this.sheet.style.width = `${Math.max(room + NUMBER, wide)}px`;
     replace(this.names, [
       (() => { const n = el("span", {}, "step"); n.style.width = `${NUMBER}px`; return n; })(),
       ...this.run.threads.map(([index, name], lane) => {
         const node = el("span", { title: name }, `${index} ${name}`);
-        node.style.width = `${this.width}px`;
+        node.style.width = `${this.widths[lane]}px`;
         node.style.color = threadColor(lane);
         return node;
       }),
@@ -135,7 +139,7 @@ class Lanes {
     this.draw();
   }
 
-  x(lane) { return NUMBER + lane * this.width; }
+  x(lane) { return this.left[lane]; }
 
   // The middle of a step's row; the step after the last is the first row of the ends.
   y(step) {
@@ -154,7 +158,7 @@ class Lanes {
   }
 
   draw() {
-    if (!this.run || !this.width) return;
+    if (!this.run || !this.widths) return;
     const first = Math.max(0, Math.floor(this.rows.scrollTop / ROW) - 8);
     const last = Math.min(this.list.length, first + Math.ceil(this.rows.clientHeight / ROW) + 16);
     const rows = [];
@@ -192,6 +196,9 @@ class Lanes {
       text.append(el("i", {}, rest));
     }
     text.style.left = `${this.x(lane) + 3 * GUTTER + 4}px`;
+    // Over the bars of the next lane only where the row says how it ended.
+    if (lane + 1 < this.left.length && !item.end) text.style.maxWidth = `${this.widths[lane] - 3 * GUTTER - 6}px`;
+    text.title = text.textContent;
     const node = el("div", { class: now ? `${kind} now` : kind, onclick: () => this.click(item) }, [
       el("span", { class: "number" }, String(number)), text,
     ]);
@@ -221,7 +228,7 @@ class Lanes {
       let column = columns.findIndex((free) => free <= begin);
       if (column < 0) column = columns.length;
       columns[column] = end;
-      const [a, b] = [this.y(begin), this.y(end) + (open ? ROW / 2 : 0)];
+      const [a, b] = [this.y(begin), this.y(end) + (open ? ROW * (run.ends.length - 0.5) : 0)];
       if (!seen(a, b)) continue;
       parts.push(svg("rect", { class: "hold", x: this.x(lane) + (column % 3) * GUTTER + 1, y: a,
         width: GUTTER - 2, height: Math.max(3, b - a), fill: this.color(name) },
@@ -229,9 +236,9 @@ class Lanes {
     }
     for (const [lane, , begin, end, open] of run.waits) {
       const a = this.y(begin) - ROW / 2;
-      const b = this.y(end) + (open ? ROW * run.ends.length : -ROW / 2);
+      const b = this.y(end) + (open ? ROW * (run.ends.length - 0.5) : -ROW / 2);
       if (b <= a || !seen(a, b)) continue;
-      parts.push(svg("rect", { class: "wait", x: this.x(lane), y: a, width: this.width - 6,
+      parts.push(svg("rect", { class: "wait", x: this.x(lane), y: a, width: this.widths[lane] - 6,
         height: b - a, fill: "var(--bad)" }));
     }
     for (const [kind, , source, begin, target, end] of run.arrows) {

@@ -251,7 +251,9 @@ function drawGraph(graph, onpick) {
     const [ax, ay] = at.get(edge.outer);
     const [bx, by] = at.get(edge.inner);
     const [y, z] = [ay + HIGH / 2, by + HIGH / 2];
-    let path = `M${ax + BOX} ${y} C${ax + BOX + GAP / 2} ${y} ${bx - GAP / 2} ${z} ${bx} ${z}`;
+    // What skips a layer bows, so as not to hide behind its boxes.
+    const bow = Math.max(0, Math.round((bx - ax) / (BOX + GAP)) - 1) * (y > z ? 34 : -34);
+    let path = `M${ax + BOX} ${y} C${ax + BOX + GAP} ${y + bow} ${bx - GAP} ${z + bow} ${bx} ${z}`;
     let tip = `M${bx - 7} ${z - 4} L${bx} ${z} L${bx - 7} ${z + 4} Z`;
     if (bx <= ax) {
       const up = Math.min(y, z) - 34;

@@ -1,0 +1,178 @@
+"""A campaign as one HTML file: from the document that ``run`` and the main job print.
+
+The document is all that is needed, so a report can be made long after the run; the findings' own
+pages are made by replaying their tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from loguru import logger
+
+from harness.errors import HarnessError, UsageError
+from harness.trace.graph import Nesting, cyclic
+from harness.trace.page import Data, graph_data, render
+from harness.trace.token import decode
+from stress import work
+from stress.artefacts import ROOT
+from stress.catalogue import Spec
+from stress.documents import Document
+
+# Findings with a picture of their own; each costs a replay, and about 50 KB.
+STORIES_MAX: Final = 20
+
+
+def find(run: str, root: Path = ROOT) -> Path:
+    """The folder of a run: by its path, its name below ``.stress/runs``, or the latest for none.
+
+    Raises:
+        UsageError: There is no such run.
+    """
+    runs = root / "runs"
+    known = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
+    if not run:
+        if not known:
+            raise UsageError(f"no run below {root}; `python -m stress` makes one")
+        latest = root / "latest"
+        return runs / (latest.resolve().name if latest.is_dir() else known[-1])
+    for path in (Path(run), runs / run):
+        if (path / "results.json").is_file():
+            return path
+    shown = f"known are {', '.join(known[-3:])}" if known else "there is none yet"
+    raise UsageError(f"no run {run!r} with a results.json; name a folder or a run: {shown}")
+
+
+def read(folder: Path) -> Document:
+    """The document of a run.
+
+    Raises:
+        UsageError: It is missing or is none.
+    """
+    path = folder / "results.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}; was the run interrupted?"
+        ) from None
+    except ValueError as error:
+        raise UsageError(f"{path} is no document of a run: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("scenarios"), list):
+        raise UsageError(f"{path} is no document of a run: it has no list of scenarios")
+    return document
+
+
+def page(
+    document: Mapping[str, Any],
+    title: str,
+    *,
+    text: str = "",
+    easier: Mapping[str, str] | None = None,
+    pairs: bool = True,
+) -> str:
+    """The file.
+
+    Args:
+        document: As ``run --json`` or the main job's ``results.json`` has it.
+        title: Of the campaign.
+        text: The report as plain text.
+        easier: Tokens to show in place of those that the document has.
+        pairs: Look for the pair of steps that decides, of each finding.
+    """
+    findings = list(_findings(document))
+    stories: list[Data] = []
+    for finding in findings:
+        finding["story"] = None
+        token = finding.pop("token")
+        token = (easier or {}).get(token, token)
+        story = _story(token, pairs=pairs) if len(stories) < STORIES_MAX else None
+        if story is not None:
+            finding["story"] = len(stories)
+            stories.append(story)
+    scenarios = [_scenario(one) for one in document["scenarios"]]
+    schedules = sum(one["schedules"] for one in scenarios)
+    return render(
+        title,
+        stories,
+        text=text,
+        campaign={
+            "title": title,
+            "verdict": document["verdict"],
+            "facts": [
+                ["seed", str(document["seed"])],
+                ["schedules", f"{schedules:,}"],
+                ["scenarios", str(len(scenarios))],
+                ["findings", str(len(findings))],
+            ],
+            "parts": document.get("parts", []),
+            "findings": findings,
+            "scenarios": scenarios,
+            "curves": [],
+            "graph": _graph(document.get("lock_order")),
+        },
+    )
+
+
+def _findings(document: Mapping[str, Any]) -> Iterator[Data]:
+    """Each fingerprint once, with everything that has it: scenarios first, then hunts."""
+    for scenario in document["scenarios"]:
+        for failure in scenario["failures"]:
+            yield {
+                "fingerprint": failure["fingerprint"],
+                "kind": failure["kind"],
+                "where": scenario["name"],
+                "schedule": failure["schedule"],
+                "preemptions": failure["preemptions"],
+                "message": _first_line(failure["message"]),
+                "token": failure["token"],
+            }
+    for catch in (document.get("defects") or {}).get("mutants", ()):
+        if catch["found"]:
+            token = decode(catch["token"])
+            yield {
+                "fingerprint": token.fingerprint,
+                "kind": catch["kind"],
+                "where": f"{catch['id']} in {catch['scenario']}",
+                "schedule": catch["schedules"],
+                "preemptions": "",
+                "message": f"found by {catch['oracle']}",
+                "token": catch["token"],
+            }
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0][:200] if text else ""
+
+
+def _story(token: str, *, pairs: bool) -> Data | None:
+    """What the page shows of one finding; None where it cannot be replayed here any more."""
+    try:
+        spec = Spec.from_meta(decode(token).meta)
+        if spec.mutant:
+            return None  # needs a process of its own
+        return work.picture_of(spec, token, pair=pairs)
+    except HarnessError as error:
+        logger.warning("a finding has no picture: {}", error)
+        return None
+
+
+def _scenario(one: Mapping[str, Any]) -> Data:
+    seconds = one["seconds"]
+    return {
+        "name": one["name"],
+        "verdict": one["verdict"],
+        "reason": one["reason"],
+        "schedules": one["schedules"],
+        "steps": one["steps"],
+        "rate": one["schedules"] / seconds if seconds else 0.0,
+    }
+
+
+def _graph(order: Mapping[str, Any] | None) -> Data:
+    edges = [] if order is None else [(outer, inner) for outer, inner in order["edges"]]
+    wrong = cyclic(edges)
+    return graph_data(Nesting(*edge, count=0, cyclic=edge in wrong) for edge in edges)

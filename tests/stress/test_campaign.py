@@ -1,0 +1,86 @@
+"""``report`` and ``run --html``: a campaign as one HTML file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stress_cli import Cli
+
+from harness.errors import UsageError
+from stress import campaign
+
+
+def data_of(path: Path) -> Any:
+    match = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>',
+        path.read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    assert match is not None
+    return json.loads(match[1])
+
+
+def test_a_run_draws_what_it_found(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("run", "toy-abba", "toy-clean", "--schedules", "60", "--html", "a.html", "--json")
+    shown = data_of(tmp_path / "a.html")
+    (failure,) = ran.json["scenarios"][0]["failures"]
+    (finding,) = shown["campaign"]["findings"]
+
+    assert ran.code == 1
+    assert [one["name"] for one in shown["campaign"]["scenarios"]] == ["toy-abba", "toy-clean"]
+    assert shown["campaign"]["verdict"] == "fail"
+    assert finding["fingerprint"] == failure["fingerprint"]
+    assert shown["stories"][finding["story"]]["kind"] == "deadlock"
+    assert shown["stories"][0]["pair"]["passes"]
+
+
+def test_the_report_of_a_folder_is_made_from_what_the_run_left(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("run", "toy-abba", "--schedules", "60", "--json")
+    folder = tmp_path / ".stress" / "runs" / "20261122T213507Z"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(ran.out, encoding="utf-8")
+
+    made = cli("report", "--json")
+    assert made.code == 0
+    assert made.json["verdict"] == "fail"
+    assert data_of(tmp_path / made.json["report"])["stories"][0]["kind"] == "deadlock"
+    before = (folder / "report.html").read_bytes()
+    assert cli("report", folder.name, "--html", "other.html").code == 0
+    assert (tmp_path / "other.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{", "no document of a run"), ("[]", "no list of scenarios"), (None, "no run 'it'")],
+)
+def test_a_run_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, said: str) -> None:
+    folder = tmp_path / "runs" / "it"
+    folder.mkdir(parents=True)
+    if text is not None:
+        (folder / "results.json").write_text(text, encoding="utf-8")
+
+    with pytest.raises(UsageError, match=said):
+        campaign.read(campaign.find("it", tmp_path))
+
+
+def test_without_any_run_the_report_says_how_to_make_one(cli: Cli) -> None:
+    ran = cli("report")
+
+    assert ran.code == 2
+    assert "makes one" in ran.error
+
+
+def test_a_finding_that_cannot_be_replayed_here_is_listed_all_the_same(tmp_path: Path) -> None:
+    failure = {"kind": "deadlock", "message": "m", "schedule": 1, "preemptions": 0}
+    failure |= {"fingerprint": "12345678", "token": "ll1-AAAA"}
+    scenario = {"name": "gone", "verdict": "fail", "reason": "r", "schedules": 1, "steps": 2}
+    scenario |= {"switches": 0, "seconds": 0.0, "failures": [failure]}
+    path = tmp_path / "a.html"
+    path.write_text(campaign.page({"verdict": "fail", "seed": 1, "scenarios": [scenario]}, "t"))
+
+    (finding,) = data_of(path)["campaign"]["findings"]
+    assert (finding["fingerprint"], finding["story"]) == ("12345678", None)
