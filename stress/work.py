@@ -25,6 +25,7 @@ from harness.explore import (
     replay,
     replay_story,
 )
+from harness.search.learning import Memory
 from harness.search.minimize import Minimized, minimized
 from harness.search.picture import picture
 from harness.search.setup import Program
@@ -42,6 +43,7 @@ from stress.reduce import Reduced, reduced, summary
 # Steps replayed to make what a run or a hunt found easier to read; `minimize` takes its time.
 _EASIER_STEPS_MAX: Final = 100_000
 _SMALLER_STEPS_MAX: Final = 300_000
+_MEMORY: Final = Memory()
 # A schedule that does not end, or does not repeat, gets no easier.
 _AS_FOUND: Final = ("hang", "livelock", "nondeterminism")
 
@@ -118,7 +120,8 @@ def explore_block(
         logged: Schedules up to this number are run again for the lock log.
     """
     program = program_of(spec)
-    part = explore_part(program, setup, first, last, seconds=seconds, worker=0)
+    learning = _MEMORY.of((spec, setup))
+    part = explore_part(program, setup, first, last, seconds=seconds, worker=0, learning=learning)
     log = io.BytesIO()
     log_last = min(first + part.schedules - 1, logged)
     if log_last >= first:
@@ -141,7 +144,15 @@ def _write_log(
                 revision=spec.revision,
             )
 
-        record_part(program, setup, schedules[0], schedules[-1], write, worker=0)
+        record_part(
+            program,
+            setup,
+            schedules[0],
+            schedules[-1],
+            write,
+            worker=0,
+            learning=_MEMORY.of((spec, setup)),
+        )
 
 
 def conclude(

@@ -66,7 +66,7 @@ class Coverage:
         self.looked += 1
         number = class_of(core, log)
         self.classes[number] = self.classes.get(number, 0) + 1
-        _Orders(self, core).follow(log)
+        Orders(self, core).follow(log)
 
     def number(self, operation: Operation) -> int:
         """The number of ``operation``, a new one where it was never seen."""
@@ -140,7 +140,7 @@ def _digest(numbers: list[int]) -> int:
     return int.from_bytes(hashlib.blake2b(array("q", numbers), digest_size=8).digest(), "little")
 
 
-class _Orders:
+class Orders:
     """Follows one schedule and enters into a ``Coverage`` what came before what on each object.
 
     What spawning and joining force is left out: what a thread did before it started another comes

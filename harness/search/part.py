@@ -14,6 +14,7 @@ from harness.errors import UsageError
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
 from harness.search.evidence import Coverage
+from harness.search.learning import Learning, Pupil
 from harness.search.recording import Failure, finding_of, key_of, order_key, record, resolved
 from harness.search.setup import Program, Progress, Setup
 from harness.search.stage import Stage, prepare
@@ -69,6 +70,7 @@ def explore_part(
     seconds: float | None = None,
     worker: int | None = None,
     progress: Progress | None = None,
+    learning: Learning | None = None,
 ) -> Part:
     """Run schedules ``first`` to ``last`` (from 1, inclusive; None: until exhausted).
 
@@ -82,6 +84,8 @@ def explore_part(
         seconds: Wall time after which no further schedule begins.
         worker: Which core to run on; None chooses.
         progress: Called now and then with the schedules done and the failures found so far.
+        learning: What this process has seen of the same exploration, for strategies that learn;
+            what is missing of it is run first, and what is run is added.
 
     Raises:
         UsageError: The setup cannot work, or the program misused a primitive.
@@ -95,12 +99,17 @@ def explore_part(
             _note_hang(part, stage)
         if strategy.sequential and first != 1:
             raise UsageError(f"strategy {setup.strategy!r} cannot begin at schedule {first}")
+        pupil = Pupil(stage, program, setup, strategy, learning)
         schedule = first
         while not part.cut and (last is None or schedule <= last) and not strategy.exhausted:
             if seconds is not None and time.monotonic() - began >= seconds:
                 part.cut = "seconds"
                 break
-            _one(stage, program, setup, strategy, schedule, part)
+            pupil.reach(schedule)
+            if CORE.cut == "hang":
+                _note_hang(part, stage)
+                break
+            _one(stage, program, setup, strategy, schedule, part, pupil)
             if progress is not None and part.schedules % _PROGRESS_EVERY == 0:
                 progress(part.schedules, len(part.failures))
             if setup.stop_at_first and part.failures:
@@ -117,13 +126,20 @@ def explore_part(
 
 
 def _one(
-    stage: Stage, program: Program, setup: Setup, strategy: Strategy, schedule: int, part: Part
+    stage: Stage,
+    program: Program,
+    setup: Setup,
+    strategy: Strategy,
+    schedule: int,
+    part: Part,
+    pupil: Pupil,
 ) -> None:
     """Run schedule number ``schedule`` and enter what came of it into ``part``."""
     rules = part.rules
     known = len(rules.findings)
     twice = _twice(setup, strategy, schedule)
-    log = Log() if twice or looked_at(schedule) else None
+    looked, teaches = twice or looked_at(schedule), pupil.teaches(schedule)
+    log = Log() if looked or teaches else None
 
     def begin(core: Core) -> Choose:
         choose = strategy.begin(core, schedule)
@@ -139,7 +155,9 @@ def _one(
     finding = finding_of(core, setup, fair=strategy.fair_in(schedule))
     choices = core.choices
     first = None
-    if log is not None and core.cut is None:
+    if log is not None and teaches:
+        pupil.note(schedule, log)
+    if log is not None and looked and core.cut is None:
         part.coverage.enter(core, log)
         first = First(core, log) if twice else None
     if hasattr(strategy, "backtrack"):

@@ -14,14 +14,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.sharedctypes import Synchronized
-from typing import Any
+from typing import Any, Final
 
 from harness.errors import UsageError
+from harness.search.learning import Memory
 from harness.search.part import Part, explore_part
 from harness.search.setup import BLOCK, Setup
 from harness.search.verdict import Exploration, assemble
 
 _worker = 0
+_memory: Final = Memory()
 
 
 def explore_divided(
@@ -111,4 +113,5 @@ def _number_worker(numbers: Synchronized[int]) -> None:
 
 
 def _run_block(module: str, name: str, setup: Setup, first: int, last: int) -> Part:
-    return explore_part(_load(module, name), setup, first, last, worker=_worker)
+    learning = _memory.of((module, name, setup))
+    return explore_part(_load(module, name), setup, first, last, worker=_worker, learning=learning)

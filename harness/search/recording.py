@@ -12,6 +12,7 @@ from harness.engine.thread import Thread
 from harness.errors import InternalError, ReplayDivergence, UsageError
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import Witness
+from harness.search.learning import Learning, Pupil
 from harness.search.setup import Program, Setup
 from harness.search.stage import Stage, prepare
 from harness.strategies import Strategy, strategy_named
@@ -457,6 +458,7 @@ def record_part(
     *,
     worker: int | None = None,
     film: bool = False,
+    learning: Learning | None = None,
 ) -> None:
     """Run schedules ``first`` to ``last``, each recorded in full, whether they fail or not.
 
@@ -468,6 +470,7 @@ def record_part(
         sink: Called after each with its number, its failure or None, and its story. Each is judged
             by itself: lock-order findings that need edges of several schedules are the audit's.
         worker: Which core to run on; None chooses.
+        learning: As for ``explore_part``.
         film: Record what the program's views show, too.
 
     Raises:
@@ -482,7 +485,9 @@ def record_part(
         )
     with Stage(setup.hang_seconds, worker, setup.control) as stage:
         strategy = prepare(stage, program, setup)
+        pupil = Pupil(stage, program, setup, strategy, learning)
         for schedule in range(first, last + 1):
+            pupil.reach(schedule)
             recording = record(
                 stage,
                 program,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
 from harness.search.evidence import Evidence, evidence
+from harness.search.learning import Pupil
 from harness.search.part import Part, explore_part
 from harness.search.recording import Failure, order_key, record
 from harness.search.setup import Program, Setup
@@ -114,6 +115,7 @@ def _across(
 def _again(program: Program, setup: Setup, order: OrderFinding, key: str) -> Failure:
     with Stage(setup.hang_seconds, control=setup.control) as stage:
         strategy = prepare(stage, program, setup)
+        Pupil(stage, program, setup, strategy).reach(order.schedule)
         recording = record(
             stage,
             program,

@@ -11,25 +11,19 @@ from typing import Any, Final
 from harness.engine.core import Choose, Core
 from harness.engine.finding import place, place_of
 from harness.engine.thread import Thread
+from harness.strategies.lore import spread
 
 # The first schedules are all looked at, then one in so many; and one in so many runs twice.
 LOOKED_FIRST: Final = 32
 LOOKED_EVERY: Final = 64
 TWICE_EVERY: Final = 256
-# Fibonacci hashing: spreads every arithmetic sequence of numbers evenly, so that no member of a
-# rotation of strategies is left out.
-_SPREAD: Final = 0x9E3779B97F4A7C15
 
 Place = tuple[Any, int]
 
 
-def _spread(schedule: int) -> int:
-    return (schedule * _SPREAD & (1 << 64) - 1) >> 40
-
-
 def looked_at(schedule: int) -> bool:
     """Whether schedule number ``schedule`` (from 1) is looked at."""
-    return schedule <= LOOKED_FIRST or _spread(schedule) % LOOKED_EVERY == 0
+    return schedule <= LOOKED_FIRST or spread(schedule) % LOOKED_EVERY == 0
 
 
 def run_twice(schedule: int, every: int) -> bool:
@@ -39,7 +33,7 @@ def run_twice(schedule: int, every: int) -> bool:
         schedule: From 1.
         every: About one in so many; 0 for none.
     """
-    return every > 0 and _spread(schedule) % every == 0
+    return every > 0 and spread(schedule) % every == 0
 
 
 class Log:

@@ -2,8 +2,8 @@
 
 A strategy is a pure function of ``(seed, schedule)`` and of the program: nothing that an earlier
 schedule did may reach a later one, except through the pilot schedule (which is itself such a
-function) or, for a search that enumerates, through the search's own stack. So a schedule can be run
-again anywhere, by its number alone.
+function), through the lore of the epochs before (see ``lore``) or, for a search that enumerates,
+through the search's own stack. So a schedule can be run again anywhere, by its number alone.
 
 A new strategy is one file with one ``@register``.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from harness.errors import UsageError
+from harness.strategies.lore import Lore
 from harness.strategies.profile import Profile
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Strategy:
         needs_pilot: Wants ``length``, ``threads`` and ``profile`` of ``Options`` measured first.
         sequential: Schedule n is only reached through 1 to n-1; cannot be split over processes.
         bounded: Takes ``preemptions``.
+        learns: Wants to be told by ``learn`` what earlier epochs showed, from about one in so many
+            of their schedules; 0 for one that does not.
         samples: Schedules are random draws, so that what was seen bounds what was not.
     """
 
@@ -119,6 +122,7 @@ class Strategy:
     needs_pilot: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
+    learns: ClassVar[int] = 0
     samples: ClassVar[bool] = True
 
     def __init__(self, options: Options) -> None:
@@ -134,6 +138,16 @@ class Strategy:
         later; what is missing at the end are choices that let the running thread go on.
         """
         raise NotImplementedError
+
+    def learn(self, lore: Lore) -> None:
+        """Take in what is known at the beginning of an epoch; schedules of that epoch follow.
+
+        Whatever was learned before is replaced: epochs may come in any order.
+        """
+
+    def member(self, schedule: int) -> str:
+        """Which strategy decides schedule number ``schedule``; a portfolio has several."""
+        return self.name
 
     def fair_in(self, schedule: int) -> bool:
         """Whether schedule number ``schedule`` is fair; a portfolio mixes both."""

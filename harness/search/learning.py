@@ -1,0 +1,193 @@
+"""Learning from schedules that were looked at; see ``strategies.lore`` for when.
+
+One process keeps what it has seen of an exploration from one block of schedules to the next. What
+another process ran is run here again, which is less work than waiting for it: one schedule in
+sixteen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from harness.engine.core import CORE, Choose, Core
+from harness.search.evidence import Coverage, Orders, class_of
+from harness.search.setup import Program, Setup
+from harness.search.stage import Stage
+from harness.search.watch import Log
+from harness.strategies import Strategy
+from harness.strategies.lore import NOTHING, UNIT, Lore, epoch_of, learned_from, teaches
+
+# Choices of longer schedules are not kept, nor those of more schedules than this.
+_CHOICES_MAX: Final = 4_000
+_ORDERLY_MAX: Final = 48
+_OTHERS_MAX: Final = 16
+_KEPT_MAX: Final = 4
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one schedule showed."""
+
+    member: str
+    number: int  # of its class
+    before: list[int]
+    choices: tuple[int, ...]
+    length: int
+
+
+class Learning:
+    """What one process has seen of one exploration; blocks may come in any order."""
+
+    def __init__(self) -> None:
+        """Nothing has been seen."""
+        self._orderly: list[tuple[int, ...]] = []
+        self._others: list[tuple[int, ...]] = []
+        self._looks: dict[int, _Look] = {}
+        self._lores: list[Lore] = [NOTHING]
+        self._classes: set[int] = set()
+        self._known: list[int] = []
+        # Numbers the operations; its orders are those of the last schedule.
+        self._coverage = Coverage()
+
+    def note(self, schedule: int, member: str, core: Core, log: Log) -> None:
+        """Keep what the schedule that has just run showed."""
+        coverage = self._coverage
+        coverage.before = [0] * len(coverage.operations)
+        Orders(coverage, core).follow(log)
+        start = next((at for at, beside in enumerate(log.enabled) if beside), len(log.enabled))
+        choices = tuple(core.choices) if len(core.choices) <= _CHOICES_MAX else ()
+        self._looks[schedule] = _Look(
+            member, class_of(core, log), coverage.before, choices, len(log.enabled) - start
+        )
+
+    @property
+    def done(self) -> int:
+        """Epochs of which everything has been noted and put together."""
+        return len(self._lores) - 1
+
+    def knows(self, schedule: int) -> bool:
+        """Whether that schedule has been noted."""
+        return schedule in self._looks
+
+    def lore(self, epoch: int, every: int) -> Lore:
+        """What is known at the beginning of ``epoch``; all before it must have been noted.
+
+        Args:
+            epoch: From 0.
+            every: As of ``Strategy.learns``; always the same.
+        """
+        while len(self._lores) <= epoch:
+            self._lores.append(self._next(len(self._lores) - 1, every))
+        return self._lores[epoch]
+
+    def _next(self, epoch: int, every: int) -> Lore:
+        """What is known after ``epoch``, from what was known before."""
+        known = self._lores[epoch]
+        looked = {member: count // 2 for member, count in known.looked.items()}
+        fresh = {member: count // 2 for member, count in known.fresh.items()}
+        length = known.length
+        for schedule in learned_from(epoch, every):
+            look = self._looks[schedule]
+            member = look.member
+            ordered, new = self._orders(look.before), look.number not in self._classes
+            looked[member] = looked.get(member, 0) + UNIT
+            fresh[member] = fresh.get(member, 0) + (UNIT if ordered else UNIT // 4 * new)
+            if (ordered or new) and look.choices:
+                (self._orderly if ordered else self._others).append(look.choices)
+            self._classes.add(look.number)
+            length = max(length, look.length)
+        # Orders are few; of classes there may be as many as there are schedules.
+        del self._orderly[:-_ORDERLY_MAX], self._others[:-_OTHERS_MAX]
+        return Lore(looked, fresh, (*self._others, *self._orderly), length)
+
+    def _orders(self, before: list[int]) -> bool:
+        """Whether two operations came in an order that was never seen; now it was."""
+        known = self._known
+        known.extend([0] * (len(before) - len(known)))
+        new = False
+        for number, bits in enumerate(before):
+            if bits & ~known[number]:
+                known[number] |= bits
+                new = True
+        return new
+
+
+class Memory:
+    """What a worker process keeps of the explorations that it works on, the latest few."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._kept: list[tuple[object, Learning]] = []
+
+    def of(self, exploration: object) -> Learning:
+        """What is kept of ``exploration``: equal for all blocks of one, and for no other."""
+        for key, learning in self._kept:
+            if key == exploration:
+                return learning
+        learning = Learning()
+        self._kept = [*self._kept[1 - _KEPT_MAX :], (exploration, learning)]
+        return learning
+
+
+class Pupil:
+    """A strategy with what it has to learn before a schedule; does nothing for one that does not.
+
+    Attributes:
+        learning: What is known.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        program: Program,
+        setup: Setup,
+        strategy: Strategy,
+        learning: Learning | None = None,
+    ) -> None:
+        """Args: learning: What this process has seen of the same exploration before."""
+        self.learning = Learning() if learning is None else learning
+        self._stage = stage
+        self._program = program
+        self._setup = setup
+        self._strategy = strategy
+        self._epoch = 0
+
+    def reach(self, schedule: int) -> None:
+        """Make the strategy ready for ``schedule``; run what is missing of the epochs before."""
+        every = self._strategy.learns
+        if not every or epoch_of(schedule) == self._epoch:
+            return
+        wanted = epoch_of(schedule)
+        for epoch in range(self.learning.done, wanted):
+            missing = [n for n in learned_from(epoch, every) if not self.learning.knows(n)]
+            if missing:
+                self._strategy.learn(self.learning.lore(epoch, every))
+            for number in missing:
+                if not self._run(number):
+                    return
+        self._epoch = wanted
+        self._strategy.learn(self.learning.lore(wanted, every))
+
+    def _run(self, schedule: int) -> bool:
+        """Run one schedule for what it shows; False where all is to end."""
+        log = Log()
+
+        def begin(core: Core) -> Choose:
+            return log.watching(core, self._strategy.begin(core, schedule))
+
+        rules, limits = self._setup.rules(), self._setup.limits()
+        core, _ = self._stage.run(self._program, rules, limits, begin, schedule)
+        if core.cut in ("interrupted", "hang"):
+            return False
+        self.note(schedule, log)
+        return True
+
+    def teaches(self, schedule: int) -> bool:
+        """Whether ``note`` wants a log of ``schedule``."""
+        return teaches(schedule, self._strategy.learns)
+
+    def note(self, schedule: int, log: Log) -> None:
+        """Keep what the schedule that has just run showed."""
+        if not self.learning.knows(schedule):
+            self.learning.note(schedule, self._strategy.member(schedule), CORE, log)
