@@ -111,7 +111,7 @@ def page(
             "parts": document.get("parts", []),
             "findings": findings,
             "scenarios": scenarios,
-            "curves": [],
+            "curves": [_curve(one) for one in document["scenarios"] if _growth(one)],
             "graph": _graph(document.get("lock_order")),
         },
     )
@@ -169,7 +169,27 @@ def _scenario(one: Mapping[str, Any]) -> Data:
         "schedules": one["schedules"],
         "steps": one["steps"],
         "rate": one["schedules"] / seconds if seconds else 0.0,
+        "seen": _seen(one),
     }
+
+
+def _seen(one: Mapping[str, Any]) -> str:
+    """How much of the scenario's behaviour was seen; empty where nothing was looked at."""
+    evidence = one.get("evidence")
+    if not evidence or not evidence["looked"]:
+        return ""
+    unseen = f", about {evidence['unseen']:,.0f} unseen" if evidence["unseen"] >= 1 else ""
+    return f"{evidence['classes']:,} classes{unseen}; next new: {evidence['new_class']:.0%}"
+
+
+def _growth(one: Mapping[str, Any]) -> list[list[int]]:
+    found: list[list[int]] = (one.get("evidence") or {}).get("growth", [])
+    return found if len(found) > 1 else []
+
+
+def _curve(one: Mapping[str, Any]) -> Data:
+    """Classes over schedules: one that flattens has little left to find."""
+    return {"name": one["name"], "points": [list(point) for point in _growth(one)]}
 
 
 def _graph(order: Mapping[str, Any] | None) -> Data:

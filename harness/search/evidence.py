@@ -10,6 +10,7 @@ they are under every strategy that samples; of a mixture they speak of that mixt
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import math
 from array import array
@@ -51,6 +52,7 @@ class Coverage:
     Attributes:
         looked: How many.
         classes: How often each class came.
+        first: In which of those schedules, from 1, each class came first.
         operations: What threads did on objects, numbered as they were first seen.
         before: For each of them, as bits: those that came before it on the same object, but need
             not have.
@@ -58,6 +60,7 @@ class Coverage:
 
     looked: int = 0
     classes: dict[int, int] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
     operations: dict[Operation, int] = field(default_factory=dict)
     before: list[int] = field(default_factory=list)
 
@@ -66,6 +69,7 @@ class Coverage:
         self.looked += 1
         number = class_of(core, log)
         self.classes[number] = self.classes.get(number, 0) + 1
+        self.first.setdefault(number, self.looked)
         Orders(self, core).follow(log)
 
     def number(self, operation: Operation) -> int:
@@ -76,7 +80,9 @@ class Coverage:
         return number
 
     def merge(self, other: Coverage) -> None:
-        """Add what another part saw."""
+        """Add what another part saw, whose schedules follow upon ours."""
+        for number, at in other.first.items():
+            self.first.setdefault(number, self.looked + at)
         self.looked += other.looked
         for number, count in other.classes.items():
             self.classes[number] = self.classes.get(number, 0) + count
@@ -231,6 +237,8 @@ class Evidence:
             schedules are no random draws.
         pairs: Pairs of operations that can come in either order, as far as was seen.
         one_order: Those of them that were seen in one order only, the earlier one first.
+        growth: How many classes the first schedules had, for some numbers of schedules that were
+            looked at: ``(schedules, classes)``.
     """
 
     looked: int
@@ -240,6 +248,7 @@ class Evidence:
     fails_at_most: float | None
     pairs: int
     one_order: tuple[tuple[Operation, Operation], ...]
+    growth: tuple[tuple[int, int], ...] = ()
 
     def lines(self) -> list[str]:
         """For a person, the orders never seen not included."""
@@ -256,6 +265,14 @@ class Evidence:
                 "order only"
             )
         return found
+
+
+def _growth(coverage: Coverage) -> tuple[tuple[int, int], ...]:
+    """At every tenth of what was looked at, or at each schedule where there are fewer."""
+    firsts = sorted(coverage.first.values())
+    looked = coverage.looked
+    numbers = sorted({-(-looked * tenth // 10) for tenth in range(1, 11)})
+    return tuple((number, bisect.bisect_right(firsts, number)) for number in numbers if number)
 
 
 def evidence(
@@ -287,6 +304,7 @@ def evidence(
         fails_at_most=chance,
         pairs=pairs,
         one_order=tuple(one_order),
+        growth=_growth(coverage),
     )
 
 

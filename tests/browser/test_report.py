@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
+from stress_cli import run_stress
 
 from harness import Mutex, Placed, Shared, explore, observe, parallel, yield_now
 from harness.engine.view import Placed as Shown
@@ -17,7 +17,7 @@ from harness.explore import Setup, minimize, record_schedule, replay, replay_sto
 from harness.search.recording import Failure
 from harness.trace.events import Story
 from harness.trace.page import render, story_data
-from stress import campaign, catalogue
+from stress import catalogue
 from stress.catalogue import Spec, program_of
 from stress.work import picture_of
 
@@ -364,43 +364,21 @@ def test_everything_can_be_reached_and_has_a_name(
 
 
 def test_a_campaign_leads_from_each_finding_to_its_story(
-    browser: Browser, tmp_path: Path, lost_page: tuple[Path, Story], pictures: Path
+    browser: Browser, tmp_path: Path, pictures: Path
 ) -> None:
-    entry = catalogue.find("canary")
-    spec = Spec(entry.name)
-    setup = Setup(strategy="random", meta=spec.meta())
-    found = next(
-        failure
-        for number in range(1, 50)
-        if (failure := record_schedule(program_of(spec), setup, number)[0]) is not None
-    )
     names = ["commit-evictor", "close-lender", "mixed", "canary"]
-    document = {
-        "verdict": "fail",
-        "seed": 0,
-        "scenarios": [
-            {
-                "name": name,
-                "verdict": "fail" if name == "canary" else "pass",
-                "reason": "assertion" if name == "canary" else "no failure in 3000 schedules",
-                "schedules": 3000 - 700 * at,
-                "steps": 90_000 - 9_000 * at,
-                "switches": 1,
-                "seconds": 2.0 + at,
-                "failures": [],
-            }
-            for at, name in enumerate(names)
-        ],
-        "lock_order": {"edges": [["VmHierarchy", "PmmNode"], ["VmHierarchy", "PageQueues"]]},
-    }
-    fields = ("kind", "message", "token", "schedule", "preemptions", "fingerprint")
-    document["scenarios"][3]["failures"] = [{name: getattr(found, name) for name in fields}]  # type: ignore[index]
-    path = tmp_path / "campaign.html"
-    path.write_text(campaign.page(json.loads(json.dumps(document)), "four scenarios"), "utf-8")
-    with opened(browser, path) as page:
-        assert page.locator("h1").first.inner_text() == "fail four scenarios"
+    options = ["--schedules", "200", "--html", "campaign.html", "--json"]
+    ran = run_stress(tmp_path, "run", *names, *options, scenarios=None)
+    *_, canary = ran.json["scenarios"]
+    (failure,) = canary["failures"]
+    with opened(browser, tmp_path / "campaign.html") as page:
+        assert page.locator("h1").first.inner_text() == "fail 4 scenarios"
+        shown = page.locator(".campaign").inner_text()
+        for scenario in ran.json["scenarios"]:
+            assert f"{scenario['steps']:,}" in shown
         assert page.locator(".meter").count() == 4
-        assert page.locator(".campaign .graph .edge").count() == 2
+        assert page.locator("figure path").count() >= 6
+        assert page.locator(".campaign .graph .edge").count() > 5
         page.screenshot(path=pictures / "campaign.png")
-        page.get_by_role("button", name=found.fingerprint).click()
+        page.get_by_role("button", name=failure["fingerprint"]).click()
         assert page.locator("#story h1").inner_text() == "✗ assertion in canary"

@@ -274,6 +274,18 @@ def test_evidence_does_not_depend_on_how_the_schedules_were_divided() -> None:
     assert told((1, 192)) == told((1, 64), (65, 128), (129, 192))
 
 
+@pytest.mark.usefixtures("all_looked_at")
+def test_growth_counts_the_classes_of_the_first_so_many_schedules() -> None:
+    """Every order of four increments is a class of its own; with readers, half are repeats."""
+    every = _evidence(_increments(4), "dfs").growth
+    some = _evidence(_readers(2), "dfs")
+
+    assert every == tuple((n, n) for n in (3, 5, 8, 10, 12, 15, 17, 20, 22, 24))
+    assert some.growth[-1] == (some.looked, some.classes)
+    assert all(a <= b for (_, a), (_, b) in pairwise(some.growth))
+    assert some.growth[-1][1] < some.growth[-1][0]
+
+
 def test_an_exploration_that_ran_nothing_says_nothing() -> None:
     found = evidence(Coverage(), failed=0, schedules=0, sampled=True, exhausted=False)
 

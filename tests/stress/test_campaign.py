@@ -36,6 +36,11 @@ def test_a_run_draws_what_it_found(cli: Cli, tmp_path: Path) -> None:
     assert finding["fingerprint"] == failure["fingerprint"]
     assert shown["stories"][finding["story"]]["kind"] == "deadlock"
     assert shown["stories"][0]["pair"]["passes"]
+    clean = shown["campaign"]["scenarios"][1]
+    seen = ran.json["scenarios"][1]["evidence"]
+    assert clean["seen"].startswith(f"{seen['classes']:,} classes")
+    (curve,) = [one for one in shown["campaign"]["curves"] if one["name"] == "toy-clean"]
+    assert curve["points"][-1] == [seen["looked"], seen["classes"]]
 
 
 def test_the_report_of_a_folder_is_made_from_what_the_run_left(cli: Cli, tmp_path: Path) -> None:

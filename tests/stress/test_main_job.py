@@ -48,6 +48,7 @@ def test_it_leaves_its_logs_in_a_folder_that_git_ignores(job: tuple[Ran, Path]) 
     assert {path.name for path in left.iterdir()} == {
         "locks.jsonl.gz",
         "log.jsonl",
+        "report.html",
         "report.txt",
         "results.json",
     }
@@ -56,6 +57,7 @@ def test_it_leaves_its_logs_in_a_folder_that_git_ignores(job: tuple[Ran, Path]) 
     assert json.loads((left / "results.json").read_text()) == ran.json
     assert b'"zlock"' in gzip.decompress((left / "locks.jsonl.gz").read_bytes())
     assert "canary: assertion" in (left / "report.txt").read_text()
+    assert "canary: assertion" in (left / "report.html").read_text(encoding="utf-8")
     events = [
         json.loads(line)["record"]["extra"].get("event")
         for line in (left / "log.jsonl").read_text().splitlines()

@@ -28,26 +28,29 @@ function campaignNode(campaign, onpick) {
         one.kind, one.where, one.schedule, one.preemptions, one.message]), [3, 4]))));
   }
   parts.push(section("Scenarios", el("div", { class: "panel" }, table(
-    ["scenario", "verdict", "schedules", "steps", "schedules per second", "reason"],
+    ["scenario", "verdict", "schedules", "steps", "schedules per second", "behaviour seen", "reason"],
     campaign.scenarios.map((one) => [one.name, verdict(one.verdict), count(one.schedules), count(one.steps),
-      meter(one.rate, fastest, count(Math.round(one.rate))), one.reason]), [2, 3]))));
-  if (campaign.curves.length) parts.push(section("New behaviour over time", curves(campaign.curves)));
+      meter(one.rate, fastest, count(Math.round(one.rate))), one.seen, one.reason]), [2, 3]))));
+  if (campaign.curves.length) parts.push(section("New behaviour over time", [el("p", { class: "quiet" },
+    "Classes of schedules (those that differ in more than the order of steps that commute) over schedules looked at; the grey line is one new class each."),
+  curves(campaign.curves)]));
   if (campaign.graph.edges.length) {
     parts.push(section("Lock order of everything that ran", el("div", { class: "panel" }, drawGraph(campaign.graph, () => {}))));
   }
   return el("article", { class: "campaign" }, parts);
 }
 
-// Distinct schedules over schedules run: a curve that flattens has little left to find.
+// Classes over schedules: a curve that flattens has little left to find.
 function curves(list) {
   const [WIDE, HIGH] = [220, 90];
   return el("div", { class: "things" }, list.map((curve) => {
-    const [[lastX]] = curve.points.slice(-1);
-    const most = Math.max(1, ...curve.points.map((point) => point[1]));
-    const path = curve.points.map(([x, y]) => `${(x / lastX) * WIDE} ${HIGH - (y / most) * (HIGH - 4)}`).join(" L");
+    const [[lastX, most]] = curve.points.slice(-1);
+    const at = (x, y) => `${(x / lastX) * WIDE} ${HIGH - (y / lastX) * (HIGH - 4)}`;
+    const path = curve.points.map(([x, y]) => at(x, y)).join(" L");
     return el("figure", { class: "panel" }, [
       svg("svg", { width: WIDE, height: HIGH, role: "img", "aria-label": `${curve.name}: ${most} of ${lastX}` },
-        svg("path", { class: "arrow", stroke: "var(--t1)", d: `M0 ${HIGH} L${path}` })),
+        [svg("path", { class: "arrow", stroke: "var(--line)", d: `M0 ${HIGH} L${at(lastX, lastX)}` }),
+          svg("path", { class: "arrow", stroke: "var(--t1)", d: `M0 ${HIGH} L${path}` })]),
       el("figcaption", { class: "quiet" }, `${curve.name}: ${most.toLocaleString("en")} of ${lastX.toLocaleString("en")}`),
     ]);
   }));
