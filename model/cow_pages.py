@@ -348,7 +348,7 @@ class VmCowPages(RefCounted):
         if not self._can_borrow_locked() or not enabled:
             return page
         flags = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
-        _, loaned = self.world.pmm.alloc_page(flags)
+        _, loaned = self.world.pmm.alloc_page(flags, "supply")
         if loaned is None:
             return page
         self.initialize_vm_page(loaned)

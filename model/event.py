@@ -58,6 +58,7 @@ class AutounsignalEvent:
     def __init__(self, world: World, name: str) -> None:
         """Not signalled. No schedule points."""
         self.name = name
+        self._faults = world.faults
         self._thread_lock: SpinLock = world.thread_lock
         self._queue = WaitQueue(name)
         self._signalled = False
@@ -88,11 +89,15 @@ class AutounsignalEvent:
         """Whether a signal waits for its waiter; no schedule point, for messages."""
         return self._signalled
 
-    def wait(self) -> Status:
+    def wait(self, place: str = "") -> Status:
         """Wait for a signal; a kill or suspend of the calling thread ends the wait early.
 
+        Args:
+            place: What waits, for injected faults (``model.faults.SITES``), which strike a thread
+                that is about to sleep.
+
         Returns:
-            The status of the signal, or INTR_KILLED, or INTR_RETRY.
+            The status of the signal, or INTR_KILLED, or INTR_RETRY, or TIMED_OUT (injected).
 
         Locks: none may be held; takes the thread lock.
         Kernel: ``Event::Wait(Deadline::infinite())``.
@@ -100,7 +105,7 @@ class AutounsignalEvent:
         me = current_thread()
         with self._thread_lock:
             while not self._signalled:
-                signal = pending_signal(me)
+                signal = self._struck(me, place) or pending_signal(me)
                 if signal is not None:
                     return signal
                 result = self._queue.block(interruptible=True, releasing=self._thread_lock)
@@ -109,3 +114,12 @@ class AutounsignalEvent:
                     return signal
             self._signalled = False
             return self._result
+
+    def _struck(self, me: Thread, place: str) -> Status | None:
+        """What an injected fault does to a thread that is about to sleep."""
+        for site, signal in (("kill", Status.INTR_KILLED), ("suspend", Status.INTR_RETRY)):
+            if self._faults.hit(site, place) and me.local.get(_SIGNAL) is not Status.INTR_KILLED:
+                me.local[_SIGNAL] = signal
+        # Only a pager is given a time: taking pages back takes as long as it takes.
+        timed_out = place == "pager" and self._faults.hit("timer", place)
+        return Status.TIMED_OUT if timed_out else None

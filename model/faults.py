@@ -1,17 +1,49 @@
-"""Injected faults: the nth occurrence of a named site fails."""
+"""Injected faults: the nth occurrence of a named site fails.
+
+A plan is written ``"page_list_node@2,kill.pager@1"``. ``alloc.supply`` is one of the places of the
+site ``alloc``, which counts them all. ``alloc@1-3`` is one of the first three occurrences; which of
+them, ``drawn`` takes from a seed.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import random
+from typing import Final, Self
 
 from harness.errors import UsageError
 
-# Site: what failing there means.
-SITES: Final[dict[str, str]] = {
-    "page_list_node": "VmPageList has no memory for a node: AddPageLocked returns NO_MEMORY",
-    "borrow": "the PMM has no loaned page to give: a borrowing allocation returns NO_MEMORY",
-    "alloc": "the PMM has no ordinary page to give: the allocation returns NO_MEMORY",
+# Site: what failing there means, and its places.
+SITES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "page_list_node": (
+        "VmPageList has no memory for a node: AddPageLocked returns NO_MEMORY",
+        (),
+    ),
+    "alloc": (
+        "the PMM has no ordinary page to give: the allocation returns NO_MEMORY",
+        ("contiguous", "supply"),
+    ),
+    "borrow": (
+        "the PMM has no loaned page to give: a borrowing allocation returns NO_MEMORY",
+        ("supply",),
+    ),
+    "kill": (
+        "a thread that is about to sleep for a request is killed: the wait returns INTR_KILLED",
+        ("reclaim", "pager"),
+    ),
+    "suspend": (
+        "a thread that is about to sleep for a request is suspended: INTR_RETRY",
+        ("reclaim", "pager"),
+    ),
+    "timer": (
+        "a timer expires at once: of a wait for a pager (TIMED_OUT), or, with L4, for an interval",
+        ("pager", "interval"),
+    ),
 }
+ALIASES: Final = {"no_memory": "page_list_node"}
+NONE: Final = "none"
+
+# Site, first and last occurrence: equal unless one of them is to be drawn.
+Fault = tuple[str, int, int]
 
 
 class FaultPlan:
@@ -20,38 +52,65 @@ class FaultPlan:
     Invariant: ``hit`` is a pure function of the plan and of the number of earlier hits.
     """
 
-    def __init__(self, faults: dict[str, tuple[int, ...]] | None = None) -> None:
-        """``faults`` maps a site to the occurrences (from 1) that fail there."""
-        self._faults = dict(faults or {})
-        for site in self._faults:
-            if site not in SITES:
-                known = ", ".join(SITES)
-                raise UsageError(f"unknown fault site {site!r}; the sites are {known}")
+    def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
+        """``faults`` are in the order in which they were written."""
+        for site, first, last in faults:
+            if site not in known_sites():
+                raise UsageError(
+                    f"unknown fault site {site!r}; the sites are {', '.join(known_sites())}"
+                )
+            if not 1 <= first <= last:
+                raise UsageError(f"a fault strikes from occurrence 1 on, got {site}@{first}-{last}")
+        self.faults = faults
+        self._planned: dict[str, set[int]] = {}
+        for site, first, _ in faults:
+            self._planned.setdefault(site, set()).add(first)
         self._seen: dict[str, int] = {}
         self._paused = False
 
     @classmethod
-    def parse(cls, text: str) -> FaultPlan:
-        """Read ``"page_list_node@2,borrow@1"``; an empty text plans nothing.
+    def parse(cls, text: str) -> Self:
+        """Read ``"page_list_node@2,borrow.supply@1-3"``; an empty text, or "none", plans nothing.
 
         Raises:
             UsageError: The text names an unknown site or no occurrence.
         """
-        faults: dict[str, tuple[int, ...]] = {}
+        faults: list[Fault] = []
         for part in text.split(","):
-            if not part.strip():
+            written = part.strip()
+            if not written or written == NONE:
                 continue
-            site, at, count = part.strip().partition("@")
-            if site == "no_memory":
-                site = "page_list_node"
-            if not at or not count.isdigit() or int(count) < 1:
-                raise UsageError(f"a fault is written site@n with n from 1, got {part.strip()!r}")
-            faults[site] = (*faults.get(site, ()), int(count))
-        return cls(faults)
+            site, _, count = written.partition("@")
+            first, dash, last = count.partition("-")
+            if not first.isdigit() or (dash and not last.isdigit()) or int(first) < 1:
+                raise UsageError(
+                    f"a fault is written site@n or site@n-m with n from 1, got {written!r}"
+                )
+            faults.append((ALIASES.get(site, site), int(first), int(last or first)))
+        return cls(tuple(faults))
 
-    def copy(self) -> FaultPlan:
+    @property
+    def draws(self) -> bool:
+        """Whether an occurrence is still to be drawn."""
+        return any(first != last for _, first, last in self.faults)
+
+    def strikes(self, *sites: str) -> bool:
+        """Whether it plans a fault of one of ``sites``, at any place of it."""
+        return any(site.partition(".")[0] in sites for site, _, _ in self.faults)
+
+    def drawn(self, seed: int) -> Self:
+        """This plan with every range replaced by one of its occurrences: a function of ``seed``."""
+        draw = random.Random(seed)
+        chosen = [(site, draw.randint(first, last)) for site, first, last in self.faults]
+        return type(self)(tuple((site, count, count) for site, count in chosen))
+
+    def without(self, index: int) -> Self:
+        """This plan but for one fault."""
+        return type(self)(self.faults[:index] + self.faults[index + 1 :])
+
+    def copy(self) -> Self:
         """The same plan, nothing counted yet."""
-        return FaultPlan(self._faults)
+        return type(self)(self.faults)
 
     def pause(self) -> None:
         """Count nothing and fail nothing until ``restart``: for the setup of a scenario."""
@@ -62,15 +121,34 @@ class FaultPlan:
         self._paused = False
         self._seen.clear()
 
-    def hit(self, site: str) -> bool:
-        """Count one occurrence of ``site``; True where it shall fail."""
-        planned = self._faults.get(site)
-        if planned is None or self._paused:
+    def hit(self, site: str, place: str = "") -> bool:
+        """Count one occurrence of ``site``, at ``place`` of it; True where it shall fail."""
+        if not self._planned or self._paused:
+            return False
+        struck = self._count(site)
+        return (self._count(f"{site}.{place}") if place else False) or struck
+
+    def _count(self, site: str) -> bool:
+        planned = self._planned.get(site)
+        if planned is None:
             return False
         seen = self._seen.get(site, 0) + 1
         self._seen[site] = seen
         return seen in planned
 
     def __str__(self) -> str:
-        """The text that ``parse`` reads."""
-        return ",".join(f"{site}@{n}" for site, counts in self._faults.items() for n in counts)
+        """The text that ``parse`` reads; empty for an empty plan."""
+        return ",".join(_written(*fault) for fault in self.faults)
+
+
+def known_sites() -> list[str]:
+    """Every site, each followed by its places."""
+    return [
+        name
+        for site, (_, places) in SITES.items()
+        for name in (site, *(f"{site}.{place}" for place in places))
+    ]
+
+
+def _written(site: str, first: int, last: int) -> str:
+    return f"{site}@{first}" if first == last else f"{site}@{first}-{last}"

@@ -125,8 +125,9 @@ class ObservedKernel(Kernel):
             sizes=tuple(vmo.size // PAGE_SIZE for vmo in self.vmos),
             bits=tuple(bits),
             pages=len(known) + ordinary + self.pmm.count_free_pages(),
-            faults=bool(str(self.faults)),
+            faults=self.faults.strikes("page_list_node", "alloc", "borrow"),
             zero=ZEROES,
+            struck=self.faults.strikes("kill", "suspend", "timer"),
         )
         return shape, cells
 

@@ -217,12 +217,14 @@ class PageSource(RefCounted):
 
         Kernel: ``PageSource::CompleteRequestLocked``.
         """
+        request.check_alive("is completed")
         kassert("a.ps.owned", request.provider_owned, request, "is completed and was never sent")
         self.provider.clear_async_request(request)
         request.provider_owned = False
         self.recent.append(request)
         while request.overlap:
             waiter = request.overlap.pop(0)
+            waiter.check_alive("is completed")
             self.recent.append(waiter)
             waiter.offset.set(INACTIVE)
             waiter.event.signal(status)

@@ -202,8 +202,11 @@ class PagerProxy(PageProvider):
             self.closed = True
 
     def wait_on_event(self, event: AutounsignalEvent) -> Status:
-        """Sleep until the pager has answered. Kernel: ``PagerProxy::WaitOnEvent``."""
-        return event.wait()
+        """Sleep until the pager has answered, or for too long (TIMED_OUT, an injected fault).
+
+        Kernel: ``PagerProxy::WaitOnEvent``. Omits: looking up now and then to complain.
+        """
+        return event.wait("pager")
 
     def supports_page_request_type(self, kind: PageRequestType) -> bool:
         """Kernel: ``PagerProxy::SupportsPageRequestType``. Omits: DIRTY and WRITEBACK."""

@@ -255,7 +255,7 @@ class PhysicalPageProvider(PageProvider):
             self._process_requests()
             cow_pages.release()
         self._world.counters["physical.reclaim.total_requests"] += 1
-        result = event.wait()
+        result = event.wait("reclaim")
         if result is Status.OK:
             self._world.counters["physical.reclaim.succeeded_requests"] += 1
         else:

@@ -70,15 +70,21 @@ class PmmNode:
 
     # -- allocation -----------------------------------------------------------------------------
 
-    def alloc_page(self, flags: AllocFlag = AllocFlag.ANY) -> tuple[Status, VmPage | None]:
+    def alloc_page(
+        self, flags: AllocFlag = AllocFlag.ANY, place: str = ""
+    ) -> tuple[Status, VmPage | None]:
         """Allocate one page, ALLOC from here on; a loaned one belongs to the caller's interval.
+
+        Args:
+            flags: Which pages will do.
+            place: The allocation site, for injected faults (``model.faults.SITES``).
 
         Locks: takes ``lock``.
         Kernel: ``PmmNode::AllocPage``.
         """
         kassert("a.pmm.borrow_flag", _consistent(flags), "MUST_BORROW without CAN_BORROW:", flags)
         can_borrow, must_borrow = self._may_borrow(flags)
-        if self._world.faults.hit("borrow" if must_borrow else "alloc"):
+        if self._world.faults.hit("borrow" if must_borrow else "alloc", place):
             return Status.NO_MEMORY, None
         with self.lock:
             use_loaned = can_borrow and (must_borrow or len(self.free_loaned_list) > 0)
@@ -96,16 +102,18 @@ class PmmNode:
             return Status.OK, page
 
     def alloc_pages(
-        self, count: int, flags: AllocFlag = AllocFlag.ANY
+        self, count: int, flags: AllocFlag = AllocFlag.ANY, place: str = ""
     ) -> tuple[Status, list[VmPage]]:
         """Allocate ``count`` pages or none, loaned ones first where the flags allow them.
+
+        ``place`` is the allocation site, as for ``alloc_page``.
 
         Locks: takes ``lock``.
         Kernel: ``PmmNode::AllocPages``.
         """
         kassert("a.pmm.borrow_flag", _consistent(flags), "MUST_BORROW without CAN_BORROW:", flags)
         can_borrow, must_borrow = self._may_borrow(flags)
-        if self._world.faults.hit("borrow" if must_borrow else "alloc"):
+        if self._world.faults.hit("borrow" if must_borrow else "alloc", place):
             return Status.NO_MEMORY, []
         with self.lock:
             available = 0 if must_borrow else self.free_count
@@ -135,6 +143,8 @@ class PmmNode:
         Locks: takes ``lock``.
         Kernel: ``PmmNode::AllocContiguous``. Omits: alignment.
         """
+        if self._world.faults.hit("alloc", "contiguous"):
+            return Status.NO_MEMORY, []
         with self.lock:
             for start in range(len(self.pages) - count + 1):
                 run = self.pages[start : start + count]

@@ -59,10 +59,10 @@ class KernelReference:
         return self.thread_named(call.thread)
 
     def interrupted(self, state: State, call: Call) -> bool:
-        """Whether a call was interrupted, as it says, by somebody who did so."""
+        """Whether a call was interrupted, as it says, by somebody who did so or by a fault."""
         status = call.result[0] if isinstance(call.result, tuple) else call.result
-        told = isinstance(status, str) and status.startswith("INTR_")
-        return told and bool(state.suspended >> self.thread(call) & 1)
+        told = status in ("INTR_KILLED", "INTR_RETRY", "TIMED_OUT")
+        return told and (self.shape.struck or bool(state.suspended >> self.thread(call) & 1))
 
     def initial(self) -> State:
         """See ``Reference``."""

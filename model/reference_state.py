@@ -27,8 +27,9 @@ class Shape:
         sizes: Pages of each.
         bits: The bit of each one's first page, among the pages of all lenders.
         pages: Physical pages, those that somebody keeps for himself left out.
-        faults: Faults are injected.
+        faults: Memory runs out by injected faults.
         zero: Content of a fresh page.
+        struck: Threads are killed, suspended and timed out by injected faults.
     """
 
     names: tuple[str, ...]
@@ -38,6 +39,7 @@ class Shape:
     pages: int
     faults: bool
     zero: bytes
+    struck: bool = False
 
     def span(self, vmo: int, first: int, count: int) -> int:
         """The bits of some pages of a lender; none of a borrower's."""

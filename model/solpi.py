@@ -167,6 +167,11 @@ class StackOwnedLoanedPagesInterval:
                 world.oracle.at_sleep(interval, page)
                 if queue is None:
                     return
+                if seconds is not None and world.faults.hit("timer", "interval"):
+                    # Asleep for no time at all: in the queue, and out of it again.
+                    world.thread_lock.release()
+                    world.thread_lock.acquire()
+                    continue
                 result = queue.block(seconds, releasing=world.thread_lock)
                 if result is not WaitResult.TIMED_OUT:
                     break

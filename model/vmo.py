@@ -178,7 +178,7 @@ class VmObjectPaged(RefCounted):
         Locks: takes the VMO lock.
         Kernel: ``VmObjectPaged::SupplyPages`` after ``TakePages``. Omits: the auxiliary VMO itself.
         """
-        status, pages = self._world.pmm.alloc_pages(length // PAGE_SIZE)
+        status, pages = self._world.pmm.alloc_pages(length // PAGE_SIZE, place="supply")
         if status is not Status.OK:
             return status
         for page in pages:

@@ -33,10 +33,13 @@ from harness.errors import TokenError, UsageError
 from harness.sync import current_schedule
 
 if TYPE_CHECKING:
+    from model.faults import FaultPlan
     from model.kernel import Kernel
 
 Expected = Literal["clean", "finding", "inconclusive"]
 REVISIONS: Final = ("fixed", "seed")
+# In the text of a fault: one of several occurrences, to be drawn.
+RANGE: Final = "-"
 FOLDERS_VARIABLE: Final = "LOCKLOOM_SCENARIOS"
 
 _REGISTRY: Final[dict[str, Scenario]] = {}
@@ -55,7 +58,8 @@ class Spec:
         defects: Latent defects that stand, such as ("L1",); None leaves it to the revision.
         mutant: Id of the planted bug; empty for none.
         edit: Checksum of that bug's edit, so that a token of another edit is refused.
-        faults: Injected faults, as ``FaultPlan.parse`` reads them; empty takes the scenario's.
+        faults: Injected faults, as ``FaultPlan.parse`` reads them; empty takes the scenario's,
+            and "none" takes none.
         draw: Seed of drawn operation programs; 0 where the scenario draws none.
         redraw: Draw another program for every schedule; False draws one for all, as a search that
             enumerates needs it.
@@ -146,7 +150,8 @@ class Scenario:
         faults: Faults that it injects by default.
         params: Parameters with their default values.
         expected: "clean"; "finding" (the canary); "inconclusive" (the vacuous scenario).
-        drawn: Its operations are drawn from ``Context.seed``, which differs in every schedule.
+        drawn: Its operations, or where its faults strike, are drawn from a seed that differs in
+            every schedule.
         drawing: How, where they can also be given.
         early_timeouts: A timeout may fire at any step.
         steps_max: The step bound of one schedule.
@@ -207,7 +212,7 @@ class Context:
 
     def seed_of(self, schedule: int) -> int:
         """``seed`` in the schedule of that number."""
-        return self.spec.draw << 32 | (schedule if self.spec.redraw else 0)
+        return _seed(self.spec, schedule)
 
     def kernel(self, **options: Any) -> Kernel:
         """Build the modelled system: its revision, defects and faults as chosen, the rest as given.
@@ -219,7 +224,8 @@ class Context:
         from model.observed import ObservedKernel
 
         defects = None if self.spec.defects is None else frozenset(self.spec.defects)
-        options.setdefault("faults", FaultPlan.parse(self.faults))
+        schedule = current_schedule()
+        options.setdefault("faults", _drawn(self.spec, FaultPlan.parse(self.faults), schedule))
         options.setdefault("checks", self.spec.checks)
         kind = ObservedKernel if options["checks"] else Kernel
         return kind(revision=self.revision, defects=defects, **options)
@@ -269,7 +275,7 @@ def scenario(
             faults=faults,
             params=dict(params or {}),
             expected=expected,
-            drawn=drawn,
+            drawn=drawn or RANGE in faults,
             drawing=drawing,
             early_timeouts=early_timeouts,
             steps_max=steps_max,
@@ -349,6 +355,30 @@ def program_of(spec: Spec) -> Callable[[], object]:
     program = functools.partial(entry.function, Context(spec, entry))
     program.__qualname__ = entry.name  # type: ignore[attr-defined] # what tokens call it
     return program
+
+
+def plan_of(spec: Spec, entry: Scenario, schedule: int) -> FaultPlan:
+    """The faults that strike in that schedule, each at one occurrence.
+
+    Raises:
+        UsageError: They make no sense.
+    """
+    from model.faults import FaultPlan
+
+    return _drawn(spec, FaultPlan.parse(spec.faults or entry.faults), schedule)
+
+
+def _drawn(spec: Spec, plan: FaultPlan, schedule: int) -> FaultPlan:
+    return plan.drawn(_seed(spec, schedule)) if plan.draws else plan
+
+
+def _seed(spec: Spec, schedule: int) -> int:
+    return spec.draw << 32 | (schedule if spec.redraw else 0)
+
+
+def draws(spec: Spec, entry: Scenario) -> bool:
+    """Whether ``spec`` needs a seed: for its operations, or for where its faults strike."""
+    return entry.drawn or RANGE in spec.faults
 
 
 def with_params(spec: Spec, texts: Sequence[str]) -> Spec:

@@ -65,7 +65,7 @@ Revision: TypeAlias = Annotated[
     str, typer.Option("--revision", help="Of the kernel: fixed, or seed with its latent defects.")
 ]
 Faults: TypeAlias = Annotated[
-    str, typer.Option("--faults", help="Injected faults, such as no_memory@2.")
+    str, typer.Option("--faults", help="Injected faults: no_memory@2, alloc@1-3, none, ...")
 ]
 Params: TypeAlias = Annotated[
     list[str] | None, typer.Option("--param", help="A scenario's own parameter, NAME=VALUE.")

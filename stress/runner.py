@@ -18,7 +18,7 @@ from harness.explore import BLOCK, Exploration, Part, Setup
 from harness.lockorder.rules import LockRules
 from harness.strategies import strategy_named
 from stress import exit_codes, work
-from stress.catalogue import Scenario, Spec, check
+from stress.catalogue import Scenario, Spec, check, draws
 from stress.pool import Crash, Task, run_tasks
 from stress.work import Block, Conclusion, Found
 
@@ -81,8 +81,8 @@ class Options:
         return strategy_named(self.strategy).sequential
 
     def bound(self, spec: Spec, entry: Scenario) -> Spec:
-        """``spec`` with the seed of drawn programs, where the scenario draws them."""
-        if not entry.drawn:
+        """``spec`` with the seed of what is drawn, where the scenario or its faults draw."""
+        if not draws(spec, entry):
             return spec
         return replace(spec, draw=self.seed, redraw=not self.sequential)
 

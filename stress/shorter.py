@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.search.flip import Flip, operation, side_by_side
@@ -28,9 +29,11 @@ def minimize(text: str, *, json: bool, mutant_file: Path | None) -> ExitCode:
     else:
         shrunk = work.minimize_token(text, None)
     if json:
-        print(documents.encode(document(shrunk.result, shrunk.smaller)))
+        print(documents.encode(document(shrunk.result, shrunk.smaller, shrunk.dropped)))
         return ExitCode.PASS
     console.show(f"{spec.scenario}: {shrunk.found.text}\n")
+    if shrunk.dropped:
+        console.show(f"it does not need the faults {', '.join(shrunk.dropped)}")
     if shrunk.smaller is not None:
         console.show("\n".join([*reduce.summary(shrunk.smaller), ""]))
     console.show("\n".join(summary(shrunk.result)))
@@ -62,7 +65,9 @@ def summary(result: Minimized) -> list[str]:
     return [*lines, "", result.failure.token]
 
 
-def document(result: Minimized, smaller: Reduced | None = None) -> documents.Document:
+def document(
+    result: Minimized, smaller: Reduced | None = None, dropped: Sequence[str] = ()
+) -> documents.Document:
     """``minimize --json``; "program" is what is left of one that was drawn."""
     failure = result.failure
     return {
@@ -75,6 +80,7 @@ def document(result: Minimized, smaller: Reduced | None = None) -> documents.Doc
         "steps": result.after.steps,
         "before": _cost(result.before),
         "after": _cost(result.after),
+        "faults_dropped": list(dropped),
         "replays": result.replays,
         "one_minimal": result.one_minimal,
         "tried_without": result.tried_without,

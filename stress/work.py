@@ -34,7 +34,7 @@ from harness.trace.locklog import LockLog
 from harness.trace.page import Data, render, story_data
 from harness.trace.table import command_lines
 from harness.trace.token import decode
-from stress import mutants
+from stress import mutants, needless
 from stress.catalogue import Spec, program_of
 from stress.catalogue import find as catalogued
 from stress.program import PROGRAM
@@ -161,7 +161,9 @@ def conclude(
     """Put the blocks of an exploration together and write up what it found."""
     program = program_of(spec)
     exploration = assemble(program, setup, parts)
-    found = [_easier(spec, failure.attach(program), catalogue) for failure in exploration.failures]
+    found = [
+        _easier(spec, setup, failure.attach(program), catalogue) for failure in exploration.failures
+    ]
     return Conclusion(exploration, found)
 
 
@@ -223,11 +225,13 @@ class Shrunk:
         result: How it compares with the one that was given, and what proves it; with that of the
             smaller program, where there is one.
         smaller: What is left of a drawn program, where something could go.
+        dropped: Injected faults that the failure does not need.
     """
 
     found: Found
     result: Minimized
     smaller: Reduced | None = None
+    dropped: tuple[str, ...] = ()
 
 
 def minimize_token(text: str, catalogue: Path | None) -> Shrunk:
@@ -240,15 +244,18 @@ def minimize_token(text: str, catalogue: Path | None) -> Shrunk:
     """
     spec = Spec.from_meta(decode(text).meta)
     mutants.install_for(spec, catalogue)
-    program = program_of(spec)
     smaller = None
-    if catalogued(spec.scenario).drawing is not None:
-        failure, _ = replay_story(program, text)
-        smaller = None if failure is None else reduced(spec, failure)
+    dropped: tuple[str, ...] = ()
+    failure, _ = replay_story(program_of(spec), text)
+    if failure is not None:
+        needed = needless.drop(spec, Setup(meta=spec.meta()), failure)
+        spec, text, dropped = needed.spec, needed.failure.token, needed.dropped
+        if catalogued(spec.scenario).drawing is not None:
+            smaller = reduced(spec, needed.failure)
     if smaller is not None:
-        program, text = program_of(smaller.spec), smaller.failure.token
-    result = minimized(program, text)
-    return Shrunk(_found(result.failure, catalogue), result, smaller)
+        spec, text = smaller.spec, smaller.failure.token
+    result = minimized(program_of(spec), text)
+    return Shrunk(_found(result.failure, catalogue), result, smaller, dropped)
 
 
 def replay_schedule(
@@ -315,12 +322,16 @@ def replay_command(token: str, catalogue: Path | None = None) -> str:
     return f"{PROGRAM} replay {token}{option}"
 
 
-def _easier(spec: Spec, failure: Failure, catalogue: Path | None) -> Found:
-    """A failure with the smallest program and the easiest schedule that a short search finds."""
+def _easier(spec: Spec, setup: Setup, failure: Failure, catalogue: Path | None) -> Found:
+    """A failure with no needless fault, the smallest program, and the easiest schedule.
+
+    As far as a short search finds them.
+    """
     if failure.kind in _AS_FOUND:
         return _found(failure, catalogue)
-    smaller = reduced(spec, failure, steps_max=_SMALLER_STEPS_MAX)
-    start, program = failure, program_of(spec)
+    needed = needless.drop(spec, setup, failure)
+    smaller = reduced(needed.spec, needed.failure, steps_max=_SMALLER_STEPS_MAX)
+    start, program = needed.failure, program_of(needed.spec)
     if smaller is not None:
         start, program = smaller.failure, program_of(smaller.spec)
     try:
@@ -333,6 +344,7 @@ def _easier(spec: Spec, failure: Failure, catalogue: Path | None) -> Found:
     count = failure.preemptions
     lines = [
         _found(easier, catalogue).text,
+        *([f"it does not need the faults {', '.join(needed.dropped)}"] if needed.dropped else []),
         "",
         *([] if smaller is None else [*summary(smaller), ""]),
         f"as it was found, with {count} preemption{'' if count == 1 else 's'}:",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness import UsageError, current_thread, parallel, spawn
+from harness import UsageError, current_thread, explore, parallel, spawn
 from model import FaultPlan, Kernel, Status
 from model.event import AutounsignalEvent, pending_signal, resume_after_suspend
+from model.faults import known_sites
 from model.status import is_valid_external_failure_code, is_valid_internal_failure_code
 
 
@@ -88,15 +89,112 @@ def test_a_plan_prints_what_it_reads():
     text = "page_list_node@2,page_list_node@3,borrow@1"
     assert str(FaultPlan.parse(text)) == text
     assert str(FaultPlan.parse("no_memory@2")) == "page_list_node@2"
-    assert str(FaultPlan.parse("")) == ""
+    assert str(FaultPlan.parse("")) == str(FaultPlan.parse("none")) == ""
+    assert str(FaultPlan.parse("alloc.supply@1-3,kill@2")) == "alloc.supply@1-3,kill@2"
 
 
 @pytest.mark.parametrize(
-    "text", ["page_list_node", "page_list_node@0", "page_list_node@x", "disk@1"]
+    "text",
+    [
+        "page_list_node",
+        "page_list_node@0",
+        "page_list_node@x",
+        "disk@1",
+        "alloc.disk@1",
+        "alloc@3-1",
+        "alloc@1-",
+    ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(text):
     with pytest.raises(UsageError):
         FaultPlan.parse(text)
+
+
+def test_a_place_counts_for_itself_and_for_its_site(run):
+    plan = FaultPlan.parse("alloc.supply@1,alloc@3")
+    hits = [plan.hit("alloc", place) for place in ("contiguous", "supply", "supply", "")]
+    assert hits == [False, True, True, False]
+
+
+def test_a_range_is_drawn_from_a_seed_alone():
+    plan = FaultPlan.parse("alloc@1-4,borrow@2,kill@1-9")
+    assert plan.draws
+    assert not plan.drawn(1).draws
+    assert str(plan.drawn(1)) == str(plan.drawn(1))
+    assert len({str(plan.drawn(seed)) for seed in range(50)}) > 20
+    assert all(fault[1] == 2 for fault in plan.drawn(7).faults if fault[0] == "borrow")
+    assert str(plan.without(0)) == "borrow@2,kill@1-9"
+
+
+@pytest.mark.parametrize("site", known_sites())
+def test_every_site_strikes_somewhere(run, site):
+    """A plan that names it changes what some operation answers, or what it does."""
+
+    def program(text):
+        kernel = Kernel(defects=["L4"], pages=12, faults=FaultPlan.parse(text))
+        kernel.faults.pause()
+        got: list[object] = []
+        lender = kernel.lender(2, absent=2)
+        vmo = kernel.borrower(2)
+        kernel.faults.restart()
+        got.append(kernel.supply(vmo))
+        got.append(kernel.pmm.count_loaned_free_pages())
+        got.append(kernel.create_contiguous(1)[0])
+        parallel(
+            lambda: got.append(kernel.commit(lender, retry=False)),
+            lambda: got.append(kernel.commit(lender, 0, 1, retry=False)),
+            lambda: [(kernel.evict_page(vmo, page), kernel.supply(vmo)) for page in (0, 1, 0)],
+        )
+        other = kernel.borrower(1)
+        parallel(
+            lambda: got.append(kernel.read(other)[0]),
+            lambda: [kernel.pmm.count_free_pages() for _ in range(90)] and kernel.supply(other),
+        )
+        return got
+
+    def answers(text):
+        """What the schedules answer, and how many steps they take."""
+        seen = set()
+
+        def noting():
+            seen.add(str(program(text)))
+
+        report = explore(noting, "random", schedules=25, seed=3, stop_at_first=False)
+        return seen, report.steps
+
+    assert answers(f"{site}@1") != answers("")
+
+
+def test_a_struck_thread_takes_its_request_back(run):
+    for fault, status in (
+        ("kill.pager@1", Status.INTR_KILLED),
+        ("suspend.pager@1", Status.INTR_RETRY),
+        ("timer.pager@1", Status.TIMED_OUT),
+    ):
+
+        def program(fault=fault):
+            kernel = Kernel(faults=FaultPlan.parse(fault))
+            vmo = kernel.borrower(1)
+            pending = kernel.begin_commit(vmo)
+            status = pending.wait()
+            assert not kernel.answer_pager(vmo)
+            kernel.destroy_all()
+            return status
+
+        assert run.once(program) is status
+
+
+def test_a_timer_that_strikes_shows_the_fourth_defect_without_early_timeouts(run):
+    """15.4: out of the queue and into it again, and the interval has ended meanwhile."""
+
+    def program(revision="seed"):
+        kernel = Kernel(revision, pages=2, faults=FaultPlan.parse("timer.interval@1"))
+        lender, borrower = kernel.lender(1, absent=1), kernel.borrower(1)
+        kernel.supply(borrower)
+        parallel(lambda: kernel.commit(lender), lambda: kernel.evict_page(borrower))
+
+    assert "I24" in run.finding(program, 3_000, strategy="portfolio").message
+    run.clean(lambda: program("fixed"), 500)
 
 
 def test_a_kernel_takes_a_copy_of_its_plan(run):
