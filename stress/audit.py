@@ -20,7 +20,9 @@ from harness.lockorder.classes import flag_names
 from harness.lockorder.findings import TIERS, Finding, Witness
 from harness.trace.events import Site
 from harness.trace.lockread import is_log
-from harness.trace.logjudge import HARMLESS, INTEGRITY, LogJudge
+from harness.trace.logjudge import LogJudge
+from harness.trace.logstate import HARMLESS, INTEGRITY
+from harness.trace.logtrace import circle_of
 from stress.audit_report import (
     AuditClass,
     AuditEdge,
@@ -167,7 +169,9 @@ def _report(
     edges = rules.edges
     shown = _Shown(judge)
     findings = [shown.finding(f, *rules.counts(f)) for f in (*rules.findings, *rules.complete())]
-    findings += _deadlocks(shown, judge.stuck)
+    findings += [
+        shown.finding(each.finding, each.count, len(each.runs)) for each in judge.deadlocks.values()
+    ]
     compared = None if golden is None else _compare(edges, golden)
     if compared is not None:
         findings += [shown.undeclared(edges[pair].witnesses[0]) for pair in compared.extra]
@@ -214,6 +218,12 @@ class _Shown:
         """Take names and counts from ``judge``."""
         self._judge = judge
         self._edges = judge.rules.edges
+        refuted = {circle for reason, circle in judge.refuted if reason.startswith("refuted")}
+        # Circles of classes of which every run says that it cannot end in them.
+        self._impossible = refuted - {
+            circle_of([witness.inner for witness in each.finding.edges])
+            for each in judge.deadlocks.values()
+        }
 
     def edge(self, witness: Witness) -> AuditEdge:
         """Show an occasion with the counts of its edge."""
@@ -234,7 +244,10 @@ class _Shown:
     def finding(self, finding: Finding, count: int, runs: int) -> AuditFinding:
         """Show a finding; what a log that contradicts itself says is ``latent`` at most."""
         doubtful = sorted({w.schedule for w in finding.edges} & self._judge.untrusted)
-        tier, note = finding.tier, _across(finding)
+        tier, note = finding.tier, finding.proof or _across(finding)
+        if tier == "possible" and finding.rule == "ORD001":
+            if circle_of(finding.classes) in self._impossible:
+                tier, note = "latent", "latent: no run can reach it, see what is left out"
         if doubtful:
             tier = min(tier, "latent", key=TIERS.index)
             note = f"the log of {self._judge.runs[doubtful[0] - 1]} contradicts itself; {note}"
@@ -249,6 +262,7 @@ class _Shown:
             runs=runs,
             fatal=finding.fatal,
             note=note.rstrip("; "),
+            scenario=finding.scenario,
             edges=tuple(map(self.edge, finding.edges)),
         )
 
@@ -266,14 +280,6 @@ class _Shown:
             thread=witness.thread,
         )
         return self.finding(finding, edge.count, edge.schedules)
-
-
-def _deadlocks(shown: _Shown, stuck: list[Finding]) -> list[AuditFinding]:
-    """Show the deadlocks that runs ended in, alike ones once."""
-    alike: dict[str, list[Finding]] = {}
-    for finding in stuck:
-        alike.setdefault(_key(finding), []).append(finding)
-    return [shown.finding(group[0], len(group), len(group)) for group in alike.values()]
 
 
 def _across(finding: Finding) -> str:
@@ -333,7 +339,8 @@ def _classes(judge: LogJudge, edges: list[tuple[str, str]]) -> tuple[AuditClass,
 def _ledger(judge: LogJudge, skipped: list[str]) -> tuple[LedgerEntry, ...]:
     """List what was left out."""
     rules = judge.rules
-    entries = [LedgerEntry(reason, what, n) for (reason, what), n in rules.dropped.items()]
+    dropped = [*rules.dropped.items(), *judge.refuted.items()]
+    entries = [LedgerEntry(reason, what, n) for (reason, what), n in dropped]
     entries += [
         LedgerEntry("reporting disabled by a lock that was held", f.message, rules.counts(f)[0])
         for f in rules.muted

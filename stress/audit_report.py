@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from harness.trace.logjudge import INTEGRITY, Breach
+from harness.lockorder.findings import Move
+from harness.trace.logstate import INTEGRITY, Breach
 
 _WIDTH: Final = 100
 
@@ -50,6 +51,7 @@ class AuditFinding(msgspec.Struct, frozen=True):
         runs: In how many runs; of a cycle: in how many its rarest edge was made.
         note: What lowers or explains the tier; may be empty.
         edges: Its occasions, each with both sites.
+        scenario: Of a deadlock that was predicted: what could happen, move by move.
     """
 
     key: str
@@ -63,6 +65,7 @@ class AuditFinding(msgspec.Struct, frozen=True):
     fatal: bool
     note: str
     edges: tuple[AuditEdge, ...]
+    scenario: tuple[Move, ...] = ()
 
 
 class AuditClass(msgspec.Struct, frozen=True):
@@ -170,20 +173,41 @@ def _finding(finding: AuditFinding) -> Iterator[str]:
         f"{finding.count:,}x in {plural(finding.runs, 'run')}{'  fatal' if finding.fatal else ''}"
     )
     yield from _wrapped(finding.message, "  ")
+    yield from _scenario(finding.scenario)
     rarest = min((edge.count for edge in finding.edges), default=0)
     told = len(finding.edges) > 1 and any(edge.count != rarest for edge in finding.edges)
     for number, edge in enumerate(finding.edges, 1):
         mark = "  <- rarest edge" if told and edge.count == rarest else ""
         wants = edge.inner or "(sleeps)"
         modes = [_mode(edge.outer, edge.outer_mode), _mode(wants, edge.inner_mode)]
+        if not edge.outer:
+            modes = modes[1:]  # it is waited for by name, whatever it holds
         label = f"edge {number}" if edge.inner else "held"
         counts = f"  {edge.count:,}x in {plural(edge.runs, 'run')}" if edge.count else ""
         yield f"  {label}  {' -> '.join(modes)}{counts}{mark}"
         yield f"          {edge.thread or 'a thread'} in {edge.run}"
-        yield f"          holds since {edge.outer_site}"
+        if edge.outer:
+            yield f"          holds since {edge.outer_site}"
         yield f"          {'wants at' if edge.inner else 'sleeps at'} {edge.inner_site}"
     if finding.note:
         yield from _wrapped(finding.note, "  ")
+
+
+def _scenario(moves: tuple[Move, ...]) -> Iterator[str]:
+    """Show what could happen in a lane for each thread, time running downwards."""
+    if not moves:
+        return
+    threads = list(dict.fromkeys(move.thread for move in moves))
+    said = [
+        f"{move.what} - waits for {move.blocked_by}" if move.blocked_by else move.what
+        for move in moves
+    ]
+    widest = max(len(text) for text in (*said, *threads)) + 2
+    lane = min(widest, max(24, (_WIDTH - 6) // len(threads)))
+    yield "  what could happen"
+    yield "      " + "".join(f"{name:<{lane}}" for name in threads).rstrip()
+    for move, text in zip(moves, said, strict=True):
+        yield "      " + " " * (lane * threads.index(move.thread)) + text
 
 
 def _mode(name: str, mode: str) -> str:

@@ -113,7 +113,12 @@ Examples:
   python -m stress audit locks.jsonl.gz
   python -m stress audit .stress --golden model
 
-Judge lock logs by the class rules, all of them as one graph. A folder is searched.
+Judge lock logs: the class rules on all of them as one graph, and for each run the deadlocks that it
+reached or could have reached. A folder is searched.
+
+Every finding has a tier: observed (a run did it), predicted (a schedule that leads there is shown),
+possible (nothing rules it out), latent (the order of classes alone). What was dropped stands at the
+end, with its reason.
 """
 
 BENCH: Final = """\

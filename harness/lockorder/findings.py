@@ -89,6 +89,20 @@ class Edge(msgspec.Struct, frozen=True):
         return tuple((w.outer_mode, w.inner_mode) for w in self.witnesses)
 
 
+class Move(msgspec.Struct, frozen=True):
+    """One line of what could happen.
+
+    Attributes:
+        thread: Name of the thread.
+        what: What it takes, or wants.
+        blocked_by: Name of the thread that it then waits for; empty where it goes on.
+    """
+
+    thread: str
+    what: str
+    blocked_by: str = ""
+
+
 class Finding(msgspec.Struct, frozen=True):
     """A broken lock rule.
 
@@ -109,6 +123,8 @@ class Finding(msgspec.Struct, frozen=True):
         thread: Name of the thread that broke it.
         fatal: Whether the kernel would stop here.
         muted: Whether a lock that disables reporting was held: kept aside, not reported.
+        proof: Why it has its tier, where that was judged for this finding.
+        scenario: Of a deadlock: what could happen, move by move.
     """
 
     rule: str
@@ -121,6 +137,8 @@ class Finding(msgspec.Struct, frozen=True):
     thread: str = ""
     fatal: bool = False
     muted: bool = False
+    proof: str = ""
+    scenario: tuple[Move, ...] = ()
 
     def earlier(self) -> tuple[Witness, ...]:
         """Return the edges that earlier schedules made: what a token must carry along."""

@@ -11,10 +11,11 @@ the first use of its number. Everything else is an event, an array:
 ``try``     likewise, without waiting; ``acq`` or ``fail`` follows
 ``acq``     it has the lock; ``fail``: it gave up
 ``rel``     it gave the lock up
-``wait``    it goes to sleep on ``obj``, in the operation ``extra.what``; ``wake``: it goes on
+``wait``    it goes to sleep on ``obj``, in the operation ``extra.what``; ``wake``: it goes on,
+            because its time ran out if ``extra.t``; alone, ``wake`` says that it need not sleep
 ``sig``     it woke somebody who sleeps on ``obj``; ``bcast``: everybody
 ``fork``    it started the thread ``obj``; ``join``: it saw the end of that thread
-``start``   the thread's first event; ``exit``: it has ended
+``start``   the thread's first event; ``exit``: it has ended; ``kill``: it interrupted ``obj``
 ``r w``     it read, or wrote, a shared cell
 ``note``    a remark, ``extra.text``; ``lost``: ``extra.n`` events were not written
 ==========  ====================================================================================
@@ -66,8 +67,17 @@ _PLAIN: Final = {
     "queue-wake": "sig",
     "barrier-arrive": "sig",
     "get": "r",
+    "load": "r",
+    "event-is-set": "r",
     "set": "w",
+    "store": "w",
+    "event-clear": "w",
+    "queue-assign": "w",
+    "barrier-reset": "w",
+    "barrier-abort": "w",
 }
+# These read and write in one: an order that no reordering changes.
+_UPDATES: Final = frozenset(("fetch-add", "exchange", "compare-exchange"))
 
 
 class Event(msgspec.Struct, array_like=True, gc=False):
@@ -223,7 +233,8 @@ class _Plan:
         """Start with no thread seen."""
         self.drafts: list[_Draft] = []
         self.names: dict[int, str] = {}
-        self._asleep: dict[int, str] = {}  # thread -> what it sleeps on
+        self._asleep: dict[int, tuple[str, str]] = {}  # thread -> what it sleeps on, and how
+        self._children: dict[int, list[int]] = {}  # thread -> those it started last
         self._starts: dict[int, int] = {}  # step that can start threads -> thread that took it
         self._last: dict[int, int] = {}  # thread -> its last step
 
@@ -247,7 +258,7 @@ class _Plan:
         self._meet(step.thread, step.name, published)
         kind = step.kind
         if step.thread in self._asleep:
-            self._add(published, 0, step, "wake", self._asleep.pop(step.thread))
+            self._woken(published, step)
             if kind == "queue-block" and not step.releases:
                 return  # the step that wakes, of a wait that takes no lock back
         if kind in _TAKES:
@@ -264,15 +275,30 @@ class _Plan:
             self._add(step.step, 1, step, "rel", step.obj, _GIVES[kind])
         elif kind in _PLAIN:
             self._add(step.step, 1, step, _PLAIN[kind], step.obj)
-        elif kind in _SLEEPS and (step.waited or kind == "sleep"):
-            self._add(published, 0, step, "wait", step.obj, extra={"what": _SLEEPS[kind]})
-            self._add(step.step, 1, step, "wake", step.obj)
+        elif kind in _UPDATES:
+            self._add(step.step, 1, step, "r", step.obj)
+            if (kind, step.outcome) != ("compare-exchange", "False"):
+                self._add(step.step, 1, step, "w", step.obj)
+        elif kind in _SLEEPS:
+            extra = {"what": _SLEEPS[kind]}
+            if step.waited or kind == "sleep":
+                self._add(published, 0, step, "wait", step.obj, extra=extra)
+            elif kind == "join":
+                extra = {}
+            if extra:
+                # Without a wait it was let through at once, or turned away.
+                if step.outcome == "False":
+                    extra["t"] = True
+                self._add(step.step, 1, step, "wake", step.obj, extra=extra)
         elif kind in _SLEEPS_AFTER:
             self._sleep(step)
         if kind == "join":
-            self._joined(step)
+            self._other(step, "join")
         elif kind in ("spawn", "parallel"):
             self._starts[step.step] = step.thread
+            self._children.pop(step.thread, None)
+        elif kind == "interrupt":
+            self._other(step, "kill")
         for text in step.note:
             self._add(step.step, 1, step, "note", "", extra={"text": text})
 
@@ -292,7 +318,7 @@ class _Plan:
         if state.thread in self._asleep:
             if state.kind not in _TAKES:
                 return
-            self._add(published, 0, state, "wake", self._asleep.pop(state.thread))
+            self._woken(published, state)
         if state.kind in _TAKES:
             op, mode = _TAKES[state.kind]
             extra: dict[str, Any] = {"o": state.order} if state.order else {}
@@ -331,6 +357,7 @@ class _Plan:
         if parent is not None:
             rank = (published - 1, 2, parent, len(self.drafts))
             self.drafts.append(_Draft(rank, "fork", parent, thread, "", None, {}))
+            self._children.setdefault(parent, []).append(thread)
         self.drafts.append(_Draft(when, "start", thread, "", "", None, {}))
 
     def _sleep(self, step: Step) -> None:
@@ -343,13 +370,25 @@ class _Plan:
         if step.releases:
             self._add(step.step, 1, step, "rel", step.releases, "x")
         self._add(step.step, 1, step, "wait", step.obj, extra={"what": step.kind})
-        self._asleep[step.thread] = step.obj
+        self._asleep[step.thread] = step.obj, step.kind
 
-    def _joined(self, step: Step) -> None:
-        """Log that a thread's end was seen."""
+    def _woken(self, published: int, by: Step | ThreadState) -> None:
+        """Log that a thread sleeps no longer; after ``parallel`` it has seen the ends of all."""
+        obj, what = self._asleep.pop(by.thread)
+        extra: dict[str, Any] = {"what": what}
+        if isinstance(by, Step) and by.kind in ("re-acquire", "queue-block"):
+            if by.outcome not in ("", "True", "woken"):
+                extra["t"] = True
+        self._add(published, 0, by, "wake", obj, extra=extra)
+        if what == "parallel":
+            for child in self._children.pop(by.thread, ()):
+                self._add(published, 0, by, "join", child)
+
+    def _other(self, step: Step, op: str) -> None:
+        """Log what a thread did to the thread that the step names."""
         found = [index for index, name in self.names.items() if name == step.obj]
         if found:
-            self._add(step.step, 1, step, "join", found[0])
+            self._add(step.step, 1, step, op, found[0])
 
 
 class _RunWriter:

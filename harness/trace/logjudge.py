@@ -14,85 +14,43 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, flags_from_names
-from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Witness
-from harness.lockorder.held import HeldLocks
+from harness.lockorder.findings import EXCLUSIVE, SHARED, TIERS, Finding
 from harness.lockorder.rules import LockRules
+from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace.events import Site
 from harness.trace.locklog import VERSION, Definition, Event
 from harness.trace.lockread import Damage, Record, definition, read_log
+from harness.trace.logstate import (
+    HARMLESS,
+    INTEGRITY,
+    Breach,
+    Lock,
+    Standstill,
+    Thread,
+    is_limited,
+)
+from harness.trace.logtrace import forecast
 
-INTEGRITY: Final = {
-    "LOG001": "a damaged line",
-    "LOG002": "the log was cut short",
-    "LOG003": "a number used before it was defined",
-    "LOG004": "a lock released by a thread that does not hold it",
-    "LOG005": "a lock acquired while another thread holds it",
-    "LOG006": "an event of a thread that has ended",
-    "LOG007": "time or sequence going backwards",
-    "LOG008": "a lock still held when its thread ended",
-    "LOG009": "no header of a version that is known",
-    "LOG010": "events that the writer lost",
-    "LOG011": "one lock class with two sets of flags",
-    "LOG012": "an operation that is not known",
-}
-"""What each rule of log integrity says."""
+__all__ = ["INTEGRITY", "Breach", "LogJudge"]
 
-# These say that a program or a disk came to an end, not that the log contradicts itself.
-HARMLESS: Final = frozenset(("LOG002", "LOG008"))
-
-
-class Breach(msgspec.Struct):
-    """A broken rule of log integrity.
-
-    Attributes:
-        rule: One of ``INTEGRITY``.
-        log: Name of the log.
-        line: Where it was broken first, from 1.
-        message: What was wrong there.
-        count: How often it was broken in that log.
-    """
-
-    rule: str
-    log: str
-    line: int
-    message: str
-    count: int = 1
-
-
-class _Lock:
-    """A lock of one run."""
-
-    __slots__ = ("lock_class", "name", "number", "owner", "sharers", "since")
-
-    def __init__(self, number: int, name: str, lock_class: LockClass | None) -> None:
-        """Make a lock that nobody holds."""
-        self.number = number
-        self.name = name
-        self.lock_class = lock_class
-        self.owner: int | None = None
-        self.sharers: dict[int, int] = {}
-        self.since: dict[int, int] = {}  # thread -> number of the site
-
-    def blockers(self, mode: str) -> list[int]:
-        """List the threads that a request waits for."""
-        owner = [] if self.owner is None else [self.owner]
-        return owner if mode == "s" else owner + list(self.sharers)
-
-
-class _Thread:
-    """A thread of one run."""
-
-    __slots__ = ("asked", "ended", "held", "name")
-
-    def __init__(self, name: str) -> None:
-        """Make a thread that holds nothing and wants nothing."""
-        self.name = name
-        self.held = HeldLocks(name)
-        self.asked: Event | None = None
-        self.ended = False
-
+WINDOW: Final = 1_000_000
+"""Events of one run that are kept for predictions; a prefix of a run is as good as a run."""
 
 _Handler: TypeAlias = Callable[["_Run", Event], None]
+
+
+class Counted(msgspec.Struct):
+    """A deadlock, observed or predicted, over all runs.
+
+    Attributes:
+        finding: The surest one.
+        count: Patterns that are alike, over all runs.
+        runs: Indexes of the runs that have one.
+    """
+
+    finding: Finding
+    count: int
+    runs: set[int]
 
 
 class LogJudge:
@@ -101,18 +59,38 @@ class LogJudge:
     Attributes:
         rules: Where edges and findings accumulate; the index of a run counts as its schedule.
         runs: Names of the runs; the one of index ``i`` is ``runs[i - 1]``.
-        stuck: Deadlocks that runs ended in.
+        deadlocks: Those that runs ended in, and those that are predicted.
+        refuted: Why which candidate for one was dropped, and how many.
         breaches: Broken integrity, by log and rule.
         untrusted: Indexes of the runs that contradict themselves.
         events: Events read.
         unclassed: Acquisitions of locks without a class.
     """
 
-    def __init__(self, *, mode_blind: bool = False) -> None:
-        """Start with no log read."""
+    def __init__(
+        self,
+        *,
+        mode_blind: bool = False,
+        predict: bool = True,
+        size_max: int = SIZE_MAX,
+        budget: int = BUDGET,
+        window: int = WINDOW,
+    ) -> None:
+        """Start with no log read.
+
+        Args:
+            mode_blind: Judge readers like writers, in the rules on classes.
+            predict: Look for deadlocks that a run did not reach.
+            size_max: Longest circle of threads that is predicted.
+            budget: States that the exhaustive search may visit for one candidate.
+            window: Events of a run that are kept for that.
+        """
+        self.window = window if predict else 0
+        self._limits = (size_max, budget)
         self.rules = LockRules(mode_blind=mode_blind, fatal=False)
         self.runs: list[str] = []
-        self.stuck: list[Finding] = []
+        self.deadlocks: dict[object, Counted] = {}
+        self.refuted: dict[tuple[str, str], int] = {}
         self.breaches: dict[tuple[str, str], Breach] = {}
         self.untrusted: set[int] = set()
         self.events = 0
@@ -200,9 +178,39 @@ class LogJudge:
         """End a run: what it was stuck in, and its count."""
         if run is not None:
             self.events += run.events
-            finding = None if run.index in self.untrusted else run.deadlock()
-            if finding is not None:
-                self.stuck.append(finding)
+            if run.index not in self.untrusted:
+                self._end(run)
+
+    def _end(self, run: _Run) -> None:
+        """Judge a whole run: what it was stuck in, and what it could have been stuck in."""
+        finding = Standstill(run.index, run.threads, run.locks, run.sites).deadlock()
+        if finding is not None:
+            self._deadlock(finding, 1)
+        if not self.window:
+            return
+        size_max, budget = self._limits
+        said = forecast(run.kept, run, run.index, size_max=size_max, budget=budget)
+        for each, count in said.findings:
+            self._deadlock(each, count)
+        for subject, count in said.dropped.items():
+            self._drop(subject, count)
+        if run.events > len(run.kept):
+            self._drop(("no predictions beyond the window", f"of {self.window} events a run"), 1)
+
+    def _drop(self, subject: tuple[str, str], count: int) -> None:
+        self.refuted[subject] = self.refuted.get(subject, 0) + count
+
+    def _deadlock(self, finding: Finding, count: int) -> None:
+        """Count a deadlock; the surest of its kind, the first among equals, is kept."""
+        sites = tuple(
+            (w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges
+        )
+        key = (finding.rule, finding.classes, sites)
+        known = self.deadlocks.setdefault(key, Counted(finding, 0, set()))
+        if TIERS.index(finding.tier) > TIERS.index(known.finding.tier):
+            known.finding = finding
+        known.count += count
+        known.runs.add(finding.schedule)
 
 
 class _Run:
@@ -221,10 +229,12 @@ class _Run:
         self.ts: int | float = 0
         self.events = 0
         self.classes: dict[int, LockClass] = {}
-        self.locks: dict[int, _Lock] = {}
-        self.threads: dict[int, _Thread] = {}
+        self.kinds: dict[int, str] = {}
+        self.locks: dict[int, Lock] = {}
+        self.threads: dict[int, Thread] = {}
         self.sites: dict[int, Site | None] = {0: None}
         self.stacks: dict[int, int] = {0: 0}
+        self.kept: list[Event] = []
 
     def play(self, records: list[Record], start: int, first: int) -> int:
         """Play events up to a record that is none; return its index.
@@ -254,6 +264,9 @@ class _Run:
             index = len(records)
         self.seq, self.ts = seq, ts
         self.events += index - start
+        room = self.judge.window - len(self.kept)
+        if room > 0:
+            self.kept += records[start : min(index, start + room)]  # type: ignore[arg-type]
         return index
 
     def breach(self, rule: str, message: str) -> None:
@@ -272,8 +285,9 @@ class _Run:
         elif read.d == "stk":
             self.stacks[read.id] = read.s[0] if read.s else 0
         elif read.d == "thr":
-            self.threads[read.id] = _Thread(read.name or f"thread {read.id}")
+            self.threads[read.id] = Thread(read.name or f"thread {read.id}")
         elif read.d == "cls":
+            self.kinds[read.id] = read.kind
             try:
                 self.classes[read.id], complaint = self.judge.lock_class(read.name, read.flags)
             except UsageError as error:
@@ -285,7 +299,8 @@ class _Run:
             if read.cls and read.cls not in self.classes:
                 self.breach("LOG003", f"lock class {read.cls} is not defined")
             name = read.name or f"lock {read.id}"
-            self.locks[read.id] = _Lock(read.id, name, self.classes.get(read.cls))
+            type_ = (read.type or self.kinds.get(read.cls, "")).lower()
+            self.locks[read.id] = Lock(read.id, name, self.classes.get(read.cls), type_)
         else:
             self.breach("LOG001", f"unknown definition {read.d!r}")
 
@@ -296,22 +311,22 @@ class _Run:
         else:
             self.breach("LOG007", f"time {event.ts} after {ts}")
 
-    def thread(self, event: Event) -> _Thread:
+    def thread(self, event: Event) -> Thread:
         """Return the thread of an event."""
         thread = self.threads.get(event.tid)
         if thread is None:
             self.breach("LOG003", f"thread {event.tid} is not defined")
-            thread = self.threads[event.tid] = _Thread(f"thread {event.tid}")
+            thread = self.threads[event.tid] = Thread(f"thread {event.tid}")
         elif thread.ended:
             self.breach("LOG006", f"{event.op} by {thread.name}, which has ended")
         return thread
 
-    def lock(self, event: Event) -> _Lock:
+    def lock(self, event: Event) -> Lock:
         """Return the lock of an event."""
         lock = self.locks.get(event.obj)
         if lock is None:
             self.breach("LOG003", f"lock {event.obj} is not defined")
-            lock = self.locks[event.obj] = _Lock(event.obj, f"lock {event.obj}", None)
+            lock = self.locks[event.obj] = Lock(event.obj, f"lock {event.obj}", None, "")
         return lock
 
     def site(self, event: Event) -> Site | None:
@@ -322,9 +337,7 @@ class _Run:
             self.sites[number] = None
         return self.sites[number]
 
-    def judge_acquisition(
-        self, event: Event, thread: _Thread, lock: _Lock, *, attempt: bool
-    ) -> None:
+    def judge_acquisition(self, event: Event, thread: Thread, lock: Lock, *, attempt: bool) -> None:
         """Put an acquisition before the rules."""
         lock_class = lock.lock_class
         if lock_class is None:
@@ -350,7 +363,7 @@ class _Run:
         thread.asked = event
         lock_class = lock.lock_class
         if event.extra is not None or lock_class is None:
-            if not _limited(event):
+            if not is_limited(event):
                 self.judge_acquisition(event, thread, lock, attempt=False)
             return
         # The usual case of judge_acquisition, without the call.
@@ -372,7 +385,7 @@ class _Run:
         asked = thread.asked
         if asked is None or asked.obj != event.obj:
             self.judge_acquisition(event, thread, lock, attempt=False)
-        elif (asked.extra is not None or asked.op == "try") and _limited(asked):
+        elif (asked.extra is not None or asked.op == "try") and is_limited(asked):
             self.judge_acquisition(asked, thread, lock, attempt=True)
         thread.asked = None
         tid = event.tid
@@ -384,21 +397,21 @@ class _Run:
             lock.owner = tid
         lock.since[tid] = event.site
 
-    def contended(self, event: Event, thread: _Thread, lock: _Lock) -> None:
+    def contended(self, event: Event, thread: Thread, lock: Lock) -> None:
         """Two threads cannot hold a lock in modes that exclude each other.
 
         One thread that takes its own lock again is for the lock rules to judge.
         """
         other = [tid for tid in lock.blockers(event.mode) if tid != event.tid]
         if other:
-            holder = self.name(other[0])
+            holder = self.thread_name(other[0])
             self.breach("LOG005", f"{thread.name} acquired {lock.name} while {holder} holds it")
 
     def fail(self, event: Event) -> None:
         """Play ``fail``: the thread gave up."""
         thread = self.thread(event)
         asked, thread.asked = thread.asked, None
-        if asked is not None and not _limited(asked):
+        if asked is not None and not is_limited(asked):
             self.rules.released(thread.held, self.lock(event).number)
 
     def release(self, event: Event) -> None:
@@ -443,84 +456,32 @@ class _Run:
         count = event.extra.get("n", "some") if event.extra else "some"
         self.breach("LOG010", f"{count} events lost by the writer")
 
+    # What the numbers mean, for those who look at the run as a whole: see logtrace.Names.
+
+    def label(self, lock: int) -> str:
+        """Name the class of a lock; the lock itself where it has none."""
+        return self.locks[lock].label if lock in self.locks else f"lock {lock}"
+
+    def instance(self, lock: int) -> str:
+        """Name a lock or another object."""
+        return self.locks[lock].name if lock in self.locks else f"lock {lock}"
+
+    def type_of(self, obj: int) -> str:
+        """Return the type of an object."""
+        return self.locks[obj].type if obj in self.locks else ""
+
+    def place(self, event: Event) -> Site | None:
+        """Return the place of an event."""
+        return self.sites.get(event.site or self.stacks.get(event.stk, 0))
+
     def other(self, event: Event) -> None:
         """Play what no class rule looks at."""
         self.thread(event)
 
-    def name(self, tid: int) -> str:
+    def thread_name(self, tid: int) -> str:
         """Return the name of a thread."""
         thread = self.threads.get(tid)
         return f"thread {tid}" if thread is None else thread.name
-
-    def deadlock(self) -> Finding | None:
-        """Find the cycle of threads that the run is stuck in, if there is one."""
-        for start in sorted(self.threads):
-            path = [start]
-            while (following := self._waits_for(path[-1])) is not None:
-                if following in path:
-                    return self._deadlock(path[path.index(following) :])
-                path.append(following)
-        return None
-
-    def _wants(self, tid: int) -> Event | None:
-        """Return the request that a thread waits at."""
-        thread = self.threads.get(tid)
-        asked = None if thread is None else thread.asked
-        return None if asked is None or _limited(asked) else asked
-
-    def _waits_for(self, tid: int) -> int | None:
-        """Return a thread that ``tid`` waits for, and that waits itself."""
-        asked = self._wants(tid)
-        if asked is None:
-            return None
-        blockers = self.locks[asked.obj].blockers(asked.mode)
-        return next((other for other in blockers if self._wants(other) is not None), None)
-
-    def _deadlock(self, threads: list[int]) -> Finding:
-        """Describe a wait-for cycle."""
-        requests = [asked for tid in threads if (asked := self._wants(tid)) is not None]
-        before = requests[-1:] + requests[:-1]
-        witnesses = []
-        for tid, asked, waiting in zip(threads, requests, before, strict=True):
-            kept, wanted = self.locks[waiting.obj], self.locks[asked.obj]
-            witnesses.append(
-                Witness(
-                    outer=_label(kept),
-                    inner=_label(wanted),
-                    outer_mode=EXCLUSIVE if kept.owner == tid else SHARED,
-                    inner_mode=SHARED if asked.mode == "s" else EXCLUSIVE,
-                    outer_site=self.sites.get(kept.since.get(tid, 0)),
-                    inner_site=self.site(asked),
-                    thread=self.name(tid),
-                    schedule=self.index,
-                    outer_address=kept.number,
-                    inner_address=wanted.number,
-                    guards=(kept.number,),
-                )
-            )
-        start = min(range(len(witnesses)), key=lambda i: (witnesses[i].outer, witnesses[i].thread))
-        edges = tuple(witnesses[start:] + witnesses[:start])
-        names = ", ".join(witness.thread for witness in edges)
-        return Finding(
-            rule="ORD002",
-            result="Deadlock",
-            tier="observed",
-            message=f"the run ends with {names} waiting for each other",
-            classes=tuple(witness.outer for witness in edges),
-            edges=edges,
-            schedule=self.index,
-            thread=edges[0].thread,
-        )
-
-
-def _limited(asked: Event) -> bool:
-    """Tell a request that does not wait, or not for ever: nothing can be stuck in it."""
-    return asked.op == "try" or bool(asked.extra and asked.extra.get("t"))
-
-
-def _label(lock: _Lock) -> str:
-    """Name the class of a lock; the lock itself where it has none."""
-    return lock.name if lock.lock_class is None else lock.lock_class.name
 
 
 _HANDLERS: Final[dict[str, _Handler]] = {
@@ -533,7 +494,7 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "exit": _Run.exit,
     "lost": _Run.lost,
     **dict.fromkeys(
-        ("wake", "sig", "bcast", "fork", "start", "join", "r", "w", "note"), _Run.other
+        ("wake", "sig", "bcast", "fork", "start", "join", "kill", "r", "w", "note"), _Run.other
     ),
     **dict.fromkeys(
         ("down", "up", "arm", "new", "del", "assert", "pin", "unpin", "ctx+", "ctx-"), _Run.other

@@ -76,8 +76,11 @@ def test_both_sites_of_each_edge(tmp_path: Path) -> None:
     steps = nest("A B") + nest("B A", thread=2, first=5)
     report = audit_paths([write(tmp_path / "x.jsonl", steps)])
     assert report.verdict == "fail"
-    assert results(report) == [("ORD001", "OutOfOrder", "possible")]
-    first, second = report.findings[0].edges
+    assert results(report) == [
+        ("ORD002", "Deadlock", "predicted"),
+        ("ORD001", "OutOfOrder", "possible"),
+    ]
+    first, second = report.findings[1].edges
     assert (first.outer_site, first.inner_site, first.thread) == ("m.py:10", "m.py:11", "thread 1")
     assert (second.outer_site, second.inner_site, second.run) == ("m.py:20", "m.py:21", "x#1")
 

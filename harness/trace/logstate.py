@@ -1,0 +1,171 @@
+"""The state of one run while its log is played, and what it is stuck in at its end."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from harness.lockorder.classes import LockClass
+from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Witness
+from harness.lockorder.held import HeldLocks
+from harness.trace.events import Site
+from harness.trace.locklog import Event
+
+INTEGRITY: Final = {
+    "LOG001": "a damaged line",
+    "LOG002": "the log was cut short",
+    "LOG003": "a number used before it was defined",
+    "LOG004": "a lock released by a thread that does not hold it",
+    "LOG005": "a lock acquired while another thread holds it",
+    "LOG006": "an event of a thread that has ended",
+    "LOG007": "time or sequence going backwards",
+    "LOG008": "a lock still held when its thread ended",
+    "LOG009": "no header of a version that is known",
+    "LOG010": "events that the writer lost",
+    "LOG011": "one lock class with two sets of flags",
+    "LOG012": "an operation that is not known",
+}
+"""What each rule of log integrity says."""
+
+# These say that a program or a disk came to an end, not that the log contradicts itself.
+HARMLESS: Final = frozenset(("LOG002", "LOG008"))
+
+
+class Breach(msgspec.Struct):
+    """A broken rule of log integrity.
+
+    Attributes:
+        rule: One of ``INTEGRITY``.
+        log: Name of the log.
+        line: Where it was broken first, from 1.
+        message: What was wrong there.
+        count: How often it was broken in that log.
+    """
+
+    rule: str
+    log: str
+    line: int
+    message: str
+    count: int = 1
+
+
+class Lock:
+    """A lock of one run, or another object that events name."""
+
+    __slots__ = ("lock_class", "name", "number", "owner", "sharers", "since", "type")
+
+    def __init__(self, number: int, name: str, lock_class: LockClass | None, type_: str) -> None:
+        """Make a lock that nobody holds; ``type_`` is in lower case, empty where not known."""
+        self.number = number
+        self.name = name
+        self.lock_class = lock_class
+        self.type = type_
+        self.owner: int | None = None
+        self.sharers: dict[int, int] = {}
+        self.since: dict[int, int] = {}  # thread -> number of the site
+
+    @property
+    def label(self) -> str:
+        """The name of its class; its own where it has none."""
+        return self.name if self.lock_class is None else self.lock_class.name
+
+    def blockers(self, mode: str) -> list[int]:
+        """List the threads that a request waits for."""
+        owner = [] if self.owner is None else [self.owner]
+        return owner if mode == "s" else owner + list(self.sharers)
+
+
+class Thread:
+    """A thread of one run."""
+
+    __slots__ = ("asked", "ended", "held", "name")
+
+    def __init__(self, name: str) -> None:
+        """Make a thread that holds nothing and wants nothing."""
+        self.name = name
+        self.held = HeldLocks(name)
+        self.asked: Event | None = None
+        self.ended = False
+
+
+def is_limited(asked: Event) -> bool:
+    """Tell a request that does not wait, or not for ever: nothing can be stuck in it."""
+    return asked.op == "try" or bool(asked.extra and asked.extra.get("t"))
+
+
+class Standstill:
+    """Where the threads of a run stood when it ended."""
+
+    def __init__(
+        self,
+        index: int,
+        threads: dict[int, Thread],
+        locks: dict[int, Lock],
+        sites: dict[int, Site | None],
+    ) -> None:
+        """Args: index: Of the run. threads, locks, sites: By number."""
+        self.index = index
+        self.threads = threads
+        self.locks = locks
+        self.sites = sites
+
+    def deadlock(self) -> Finding | None:
+        """Find the cycle of threads that the run is stuck in, if there is one."""
+        for start in sorted(self.threads):
+            path = [start]
+            while (following := self._waits_for(path[-1])) is not None:
+                if following in path:
+                    return self._deadlock(path[path.index(following) :])
+                path.append(following)
+        return None
+
+    def _wants(self, tid: int) -> Event | None:
+        """Return the request that a thread waits at."""
+        thread = self.threads.get(tid)
+        asked = None if thread is None else thread.asked
+        return None if asked is None or is_limited(asked) else asked
+
+    def _waits_for(self, tid: int) -> int | None:
+        """Return a thread that ``tid`` waits for, and that waits itself."""
+        asked = self._wants(tid)
+        if asked is None:
+            return None
+        blockers = self.locks[asked.obj].blockers(asked.mode)
+        return next((other for other in blockers if self._wants(other) is not None), None)
+
+    def _deadlock(self, threads: list[int]) -> Finding:
+        """Describe a wait-for cycle."""
+        requests = [asked for tid in threads if (asked := self._wants(tid)) is not None]
+        before = requests[-1:] + requests[:-1]
+        witnesses = []
+        for tid, asked, waiting in zip(threads, requests, before, strict=True):
+            kept, wanted = self.locks[waiting.obj], self.locks[asked.obj]
+            witnesses.append(
+                Witness(
+                    outer=kept.label,
+                    inner=wanted.label,
+                    outer_mode=EXCLUSIVE if kept.owner == tid else SHARED,
+                    inner_mode=SHARED if asked.mode == "s" else EXCLUSIVE,
+                    outer_site=self.sites.get(kept.since.get(tid, 0)),
+                    inner_site=self.sites.get(asked.site),
+                    thread=self.threads[tid].name,
+                    schedule=self.index,
+                    outer_address=kept.number,
+                    inner_address=wanted.number,
+                    guards=(kept.number,),
+                )
+            )
+        start = min(range(len(witnesses)), key=lambda i: (witnesses[i].outer, witnesses[i].thread))
+        edges = tuple(witnesses[start:] + witnesses[:start])
+        names = ", ".join(witness.thread for witness in edges)
+        return Finding(
+            rule="ORD002",
+            result="Deadlock",
+            tier="observed",
+            message=f"the run ends with {names} waiting for each other",
+            classes=tuple(witness.outer for witness in edges),
+            edges=edges,
+            schedule=self.index,
+            thread=edges[0].thread,
+        )

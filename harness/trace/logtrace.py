@@ -1,0 +1,365 @@
+"""From the events of one run in a lock log to the deadlocks that it could have had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Move, Witness
+from harness.predict import Trace, predict
+from harness.predict.judge import Prediction, held_since
+from harness.predict.patterns import GUARDED, Pattern
+from harness.predict.trace import ACQUIRE, JOIN, Happening, Request
+from harness.trace.events import Site
+from harness.trace.locklog import Event
+
+_ORDERED: Final = frozenset(("semaphore", "barrier"))
+_TURNS: Final = frozenset(("sem-acquire", "barrier"))
+
+
+class Names(Protocol):
+    """What the numbers of a run mean."""
+
+    def label(self, lock: int) -> str:
+        """Name the class of a lock; the lock itself where it has none."""
+
+    def instance(self, lock: int) -> str:
+        """Name a lock or another object."""
+
+    def type_of(self, obj: int) -> str:
+        """Return the type of an object in lower case, as far as it is known."""
+
+    def thread_name(self, tid: int) -> str:
+        """Name a thread."""
+
+    def place(self, event: Event) -> Site | None:
+        """Return the place of an event."""
+
+
+class Forecast(NamedTuple):
+    """What the instance tier says of a run.
+
+    Attributes:
+        findings: ``ORD002`` of every tier but ``refuted``, and how many patterns each stands for.
+        dropped: Why which candidate is none, and how many of them.
+    """
+
+    findings: list[tuple[Finding, int]]
+    dropped: dict[tuple[str, str], int]
+
+
+def forecast(
+    events: list[Event], names: Names, run: int, *, size_max: int, budget: int
+) -> Forecast:
+    """Predict the deadlocks of a run.
+
+    Args:
+        events: In order, from the first one on; a prefix of the run is sound too.
+        names: What their numbers mean.
+        run: Index of the run.
+        size_max: Longest circle of threads.
+        budget: States that the exhaustive search may visit.
+    """
+    if not _may_circle(events):
+        return Forecast([], {})
+    trace = _trace(events, names.type_of)
+    teller = _Teller(trace, names, run)
+    outcome = predict(trace, teller.alike, size_max=size_max, budget=budget)
+    dropped: dict[tuple[str, str], int] = {}
+    findings = []
+    for each in outcome.predictions:
+        if each.tier == "refuted":
+            subject = (f"refuted: {each.reason}", teller.circle(each.pattern))
+            dropped[subject] = dropped.get(subject, 0) + each.alike
+        else:
+            findings.append((teller.finding(each), each.alike))
+    for circle in outcome.dropped:
+        guard = f" ({names.label(circle.guard)})" if circle.reason == GUARDED else ""
+        subject = (f"{circle.reason}{guard}", teller.circle(circle.pattern))
+        dropped[subject] = dropped.get(subject, 0) + 1
+    if outcome.cut:
+        dropped["more patterns than are judged", "the rest of a run"] = 1
+    return Forecast(findings, dropped)
+
+
+def _may_circle(events: Iterable[Event]) -> bool:
+    """Tell whether a run can have a pattern at all; most have none, and this is much faster.
+
+    A pattern is a circle in the graph of locks wanted while others are held, or it contains a wait
+    for a thread with a lock held.
+    """
+    held: dict[int, list[int]] = {}
+    wants: dict[int, dict[int, None]] = {}
+    waits = False
+    for event in events:
+        op = event.op
+        if op in ("acq", "req"):
+            mine = held.setdefault(event.tid, [])
+            obj = event.obj
+            for lock in mine:
+                if lock != obj:
+                    wants.setdefault(lock, {})[obj] = None
+            if op == "acq":
+                mine.append(obj)
+        elif op == "rel":
+            mine = held.get(event.tid, [])
+            if event.obj in mine:
+                mine.remove(event.obj)
+        elif not waits and op in ("join", "wake"):
+            waits = bool(held.get(event.tid))
+    return waits or _has_circle(wants)
+
+
+def _has_circle(wants: dict[int, dict[int, None]]) -> bool:
+    """Peel off what wants nothing that wants something; a circle remains."""
+    left = wants
+    while left:
+        more = {lock: kept for lock, after in left.items() if (kept := _inside(after, left))}
+        if sum(map(len, more.values())) == sum(map(len, left.values())):
+            return True
+        left = more
+    return False
+
+
+def _inside(after: dict[int, None], left: dict[int, dict[int, None]]) -> dict[int, None]:
+    return {lock: None for lock in after if lock in left}
+
+
+def _trace(events: Iterable[Event], type_of: Callable[[int], str]) -> Trace:
+    """Build the trace of a run; the tag of each happening is its event."""
+    trace = Trace()
+    asked: dict[int, Event] = {}
+    for event in events:
+        play = _PLAYS.get(event.op)
+        if play is not None:
+            play(trace, event, asked, type_of)
+    for tid, event in asked.items():
+        if event.op == "req" and not _limited(event):
+            trace.wanted(tid, event.obj, event, shared=event.mode == "s")
+    trace.close()
+    return trace
+
+
+def _limited(event: Event) -> bool:
+    return event.op == "try" or bool(event.extra and event.extra.get("t"))
+
+
+_Asked = dict[int, Event]
+_TypeOf = Callable[[int], str]
+
+
+def _ask(_: Trace, event: Event, asked: _Asked, __: _TypeOf) -> None:
+    asked[event.tid] = event
+
+
+def _acquire(trace: Trace, event: Event, asked: _Asked, _: _TypeOf) -> None:
+    request = asked.pop(event.tid, None)
+    limited = request is not None and request.obj == event.obj and _limited(request)
+    place = event if request is None or not request.site else request
+    trace.acquire(event.tid, event.obj, place, shared=event.mode == "s", limited=limited)
+
+
+def _fail(trace: Trace, event: Event, asked: _Asked, _: _TypeOf) -> None:
+    asked.pop(event.tid, None)
+    trace.fail(event.tid, event.obj, event)
+
+
+def _release(trace: Trace, event: Event, _: _Asked, __: _TypeOf) -> None:
+    trace.release(event.tid, event.obj, event)
+
+
+def _downgrade(trace: Trace, event: Event, _: _Asked, __: _TypeOf) -> None:
+    trace.release(event.tid, event.obj, event)
+    trace.acquire(event.tid, event.obj, event, shared=True, limited=True)
+
+
+def _read(trace: Trace, event: Event, _: _Asked, __: _TypeOf) -> None:
+    trace.read(event.tid, event.obj, event)
+
+
+def _write(trace: Trace, event: Event, _: _Asked, type_of: _TypeOf) -> None:
+    trace.write(event.tid, event.obj, event, update=type_of(event.obj) == "atomic")
+
+
+def _sleep(trace: Trace, event: Event, _: _Asked, __: _TypeOf) -> None:
+    if _what(event) in ("wait", "queue-block", ""):
+        trace.sleep(event.tid, event.obj, event)
+
+
+def _wake(trace: Trace, event: Event, _: _Asked, type_of: _TypeOf) -> None:
+    what, limited = _what(event), _limited(event)
+    if what == "event-wait" or type_of(event.obj) == "event":
+        trace.saw_flag(event.tid, event.obj, event, limited=limited)
+    elif what in _TURNS:
+        trace.ordered(event.tid, event.obj, event)
+    elif what in ("wait", "queue-block", ""):
+        trace.wake(event.tid, event.obj, event, limited=limited)
+
+
+def _signal(trace: Trace, event: Event, _: _Asked, type_of: _TypeOf) -> None:
+    kind = type_of(event.obj)
+    if kind == "event":
+        trace.set_flag(event.tid, event.obj, event)
+    elif kind in _ORDERED:
+        trace.ordered(event.tid, event.obj, event)
+    else:
+        trace.signal(event.tid, event.obj, event)
+
+
+def _fork(trace: Trace, event: Event, _: _Asked, __: _TypeOf) -> None:
+    trace.fork(event.tid, event.obj, event)
+
+
+def _join(trace: Trace, event: Event, _: _Asked, __: _TypeOf) -> None:
+    trace.join(event.tid, event.obj, event, limited=_limited(event))
+
+
+def _kill(trace: Trace, event: Event, _: _Asked, __: _TypeOf) -> None:
+    trace.interrupt(event.tid, event.obj, event)
+
+
+_Play = Callable[[Trace, Event, _Asked, _TypeOf], None]
+_PLAYS: Final[dict[str, _Play]] = {
+    "req": _ask,
+    "try": _ask,
+    "acq": _acquire,
+    "fail": _fail,
+    "rel": _release,
+    "down": _downgrade,
+    "r": _read,
+    "w": _write,
+    "wait": _sleep,
+    "wake": _wake,
+    "sig": _signal,
+    "bcast": _signal,
+    "fork": _fork,
+    "join": _join,
+    "kill": _kill,
+}
+
+
+def _what(event: Event) -> str:
+    what = event.extra.get("what", "") if event.extra else ""
+    return what if isinstance(what, str) else ""
+
+
+def circle_of(names: Sequence[str]) -> str:
+    """Write a circle down, from its least name on."""
+    start = min(range(len(names)), key=names.__getitem__)
+    return " -> ".join((*names[start:], *names[:start], names[start]))
+
+
+class _Teller:
+    """Says of patterns what a report needs."""
+
+    def __init__(self, trace: Trace, names: Names, run: int) -> None:
+        """Args: trace: Of the run. names: What its numbers mean. run: Its index."""
+        self._trace = trace
+        self._names = names
+        self._run = run
+
+    def circle(self, pattern: Pattern) -> str:
+        """Name the locks of a circle."""
+        return circle_of([self._wanted(request) for request in pattern])
+
+    def alike(self, pattern: Pattern) -> Any:
+        """Name a pattern by classes and places, whatever thread comes first."""
+        steps = []
+        for request in pattern:
+            site = self._names.place(self._trace.requests[request][0].tag)
+            steps.append((self._wanted(request), request.shared, repr(site)))
+        start = steps.index(min(steps))
+        return tuple(steps[start:] + steps[:start])
+
+    def finding(self, prediction: Prediction) -> Finding:
+        """Describe a prediction, beginning with the least class that is held."""
+        pattern, events = prediction.pattern, prediction.events
+        before = (pattern[-1], *pattern[:-1])
+        edges = [
+            self._witness(request, event, waiting)
+            for request, event, waiting in zip(pattern, events, before, strict=True)
+        ]
+        start = min(range(len(edges)), key=lambda i: (edges[i].outer, edges[i].thread))
+        classes = [self._wanted(waiting) for waiting in before]
+        edges, classes = edges[start:] + edges[:start], classes[start:] + classes[:start]
+        who = ", ".join(edge.thread for edge in edges)
+        could = "can end" if prediction.tier == "predicted" else "may end"
+        return Finding(
+            rule="ORD002",
+            result="Deadlock",
+            tier=prediction.tier,
+            message=f"{who} {could} waiting for each other",
+            classes=tuple(classes),
+            edges=tuple(edges),
+            schedule=self._run,
+            thread=edges[0].thread,
+            proof=self._proof(prediction),
+            scenario=tuple(self._moves(prediction)),
+        )
+
+    def _witness(self, request: Request, event: Happening, waiting: Request) -> Witness:
+        """Describe a request, and the lock that the one before it waits for."""
+        names, held = self._names, dict(request.held)
+        kept = waiting.lock if waiting.lock in held else None
+        since = None if kept is None else held_since(self._trace, event, kept)
+        return Witness(
+            outer="" if kept is None else names.label(kept),
+            inner=self._wanted(request),
+            outer_mode=SHARED if kept is not None and held[kept] else EXCLUSIVE,
+            inner_mode=SHARED if request.shared else EXCLUSIVE,
+            outer_site=None if since is None else names.place(since.tag),
+            inner_site=names.place(event.tag),
+            thread=self._thread(request.thread),
+            schedule=self._run,
+            outer_address=kept or 0,
+            inner_address=request.lock or 0,
+            guards=tuple(held),
+        )
+
+    def _proof(self, prediction: Prediction) -> str:
+        """Say why nothing rules the deadlock out."""
+        held = " / ".join(
+            "{" + ", ".join(self._names.instance(lock) for lock, _ in request.held) + "}"
+            for request in prediction.pattern
+        )
+        said = f"different threads; no common guard (held {held}); {prediction.reason}"
+        if prediction.schedule:
+            said += f"; witness of {len(prediction.schedule)} events"
+        return said
+
+    def _moves(self, prediction: Prediction) -> list[Move]:
+        """List what the threads of the circle do at last: take what they hold, then wait."""
+        trace, names = self._trace, self._names
+        moves: list[tuple[int, Move]] = []
+        pattern, events = prediction.pattern, prediction.events
+        for request, event in zip(pattern, events, strict=True):
+            for lock, _ in request.held:
+                taken = held_since(trace, event, lock)
+                if taken is not None:
+                    index = trace.lanes[taken.thread][taken.position - 1]
+                    what = f"lock({names.label(lock)} {names.instance(lock)})"
+                    moves.append((index, Move(self._thread(taken.thread), what)))
+        order = {index: at for at, index in enumerate(prediction.schedule)}
+        moves.sort(key=lambda item: order.get(item[0], item[0]))
+        following = (*pattern[1:], pattern[0])
+        for request, event, other in zip(pattern, events, following, strict=True):
+            what = self._wanted(request)
+            if request.lock is not None:
+                what = f"lock({what} {names.instance(request.lock)})"
+            move = Move(self._thread(event.thread), what, self._thread(other.thread))
+            moves.append((0, move))
+        return [move for _, move in moves]
+
+    def _thread(self, dense: int) -> str:
+        return self._names.thread_name(self._trace.threads[dense])
+
+    def _wanted(self, request: Request) -> str:
+        """Name what a request waits for."""
+        if request.lock is not None:
+            return self._names.label(request.lock)
+        event = self._trace.requests[request][0]
+        provider = self._thread(request.provider)
+        if event.kind == JOIN:
+            return f"the end of {provider}"
+        assert event.kind != ACQUIRE
+        return f"{self._names.instance(event.obj)}, signalled by {provider}"
