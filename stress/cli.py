@@ -25,13 +25,16 @@ from stress.pool import WorkerError
 from stress.runner import SCHEDULES_DEFAULT, Options
 
 PROGRAM: Final = "python -m stress"
+INSTALLED: Final = "lockloom"
+# A shell completes programs, not modules that Python is told to run.
+_INSTALLED_CALL: Final = Path(sys.argv[0]).stem == INSTALLED
 # No scenario has a longer name, and no token is shorter.
 _NAME_CHARS_MAX: Final = 40
 
 app = typer.Typer(
     name="stress",
     help=help_texts.MAIN,
-    add_completion=False,
+    add_completion=_INSTALLED_CALL,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=False,
@@ -52,7 +55,14 @@ Jobs: TypeAlias = Annotated[
     int | None, typer.Option("--jobs", "-j", help="Worker processes [default: one per core].")
 ]
 Strategy: TypeAlias = Annotated[
-    str, typer.Option("--strategy", help=f"One of {', '.join(strategy_names())}.")
+    str,
+    typer.Option(
+        "--strategy",
+        help=f"One of {', '.join(strategy_names())}.",
+        autocompletion=lambda incomplete: [
+            name for name in strategy_names() if name.startswith(incomplete)
+        ],
+    ),
 ]
 Depth: TypeAlias = Annotated[int, typer.Option("--depth", help="Ordering constraints pct aims at.")]
 Preemptions: TypeAlias = Annotated[
@@ -76,7 +86,13 @@ Html: TypeAlias = Annotated[
 Only: TypeAlias = Annotated[str, typer.Option("--only", help="Ids, joined by commas.")]
 Names: TypeAlias = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SCENARIO]...", help="Names, or patterns such as 'commit*'."),
+    typer.Argument(
+        metavar="[SCENARIO]...",
+        help="Names, or patterns such as 'commit*'.",
+        autocompletion=lambda incomplete: [
+            name for name in catalogue.discover() if name.startswith(incomplete)
+        ],
+    ),
 ]
 HuntSchedules: TypeAlias = Annotated[
     int, typer.Option("--schedules", help="Of each hunt, at most.")
@@ -99,7 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     logging_setup.configure()
     try:
-        code = app(args=args, prog_name=PROGRAM, standalone_mode=False)
+        code = app(
+            args=args, prog_name=INSTALLED if _INSTALLED_CALL else PROGRAM, standalone_mode=False
+        )
         sys.stdout.flush()
         return int(code or 0)
     except BrokenPipeError:

@@ -17,19 +17,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
+from harness.explore import Part
 from harness.search.evidence import Evidence
 from stress.catalogue import Scenario
 from stress.hunts import Bag, Catch
-from stress.runner import Report, Result, Watcher
+from stress.runner import Options, Report, Result, Watcher
+from stress.tally import Tally
 
 WIDTH: Final = 100
 # A piped log still shows that something happens.
@@ -66,23 +66,26 @@ class Plain:
 
     def __init__(self) -> None:
         """Nothing is printed before ``begin``."""
-        self._said = time.monotonic()
-        self._done: dict[str, int] = {}
+        self._began = self._said = time.monotonic()
+        self._tally = Tally(0, None, None)
 
-    def begin(self, names: Sequence[str], schedules: int | None) -> None:
+    def begin(self, names: Sequence[str], options: Options) -> None:
         """See ``Watcher``."""
-        self._said = time.monotonic()
+        self._began = self._said = time.monotonic()
+        self._tally = Tally(len(names), options.schedules, options.seconds)
 
-    def advance(self, name: str, schedules: int) -> None:
+    def advance(self, name: str, parts: Sequence[Part]) -> None:
         """See ``Watcher``."""
-        self._done[name] = self._done.get(name, 0) + schedules
-        if time.monotonic() - self._said >= _PLAIN_SECONDS:
-            self._said = time.monotonic()
-            logger.info("{}: {} schedules so far", name, self._done[name])
+        self._tally.add(name, parts)
+        now = time.monotonic()
+        if now - self._said >= _PLAIN_SECONDS:
+            self._said = now
+            logger.info("{}: {}", name, self._tally.line(now - self._began))
 
     def done(self, result: Result) -> None:
         """See ``Watcher``."""
         self._said = time.monotonic()
+        self._tally.finish(result.schedules)
         logger.info("{}", result_line(result))
 
     def close(self) -> None:
@@ -95,38 +98,41 @@ class Bar:
     def __init__(self) -> None:
         """The bar appears with ``begin``."""
         self._progress = Progress(
+            BarColumn(bar_width=20),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("schedules"),
-            TimeElapsedColumn(),
             console=_console(Console(stderr=True, highlight=False)),
             transient=True,
         )
         self._task: TaskID | None = None
-        self._schedules: int | None = None
-        self._seen: dict[str, int] = {}
+        self._began = time.monotonic()
+        self._tally = Tally(0, None, None)
 
-    def begin(self, names: Sequence[str], schedules: int | None) -> None:
+    def begin(self, names: Sequence[str], options: Options) -> None:
         """See ``Watcher``."""
-        self._schedules = schedules
-        total = None if schedules is None else schedules * len(names)
+        self._began = time.monotonic()
+        self._tally = Tally(len(names), options.schedules, options.seconds)
         self._progress.start()
-        self._task = self._progress.add_task("starting", total=total)
+        self._task = self._progress.add_task("starting", total=self._tally.total)
 
-    def advance(self, name: str, schedules: int) -> None:
+    def advance(self, name: str, parts: Sequence[Part]) -> None:
         """See ``Watcher``."""
-        self._seen[name] = self._seen.get(name, 0) + schedules
-        if self._task is not None:
-            self._progress.update(self._task, description=name, advance=schedules)
+        self._tally.add(name, parts)
+        self._show()
 
     def done(self, result: Result) -> None:
         """See ``Watcher``."""
         self._progress.console.print(_styled_line(result))
-        if self._task is not None and self._schedules is not None:
-            # What a finding saved counts as done, or the bar would never fill.
-            rest = max(0, self._schedules - self._seen.get(result.entry.name, 0))
-            self._progress.update(self._task, advance=rest)
+        self._tally.finish(result.schedules)
+        self._show()
+
+    def _show(self) -> None:
+        if self._task is not None:
+            tally = self._tally
+            self._progress.update(
+                self._task,
+                description=tally.line(time.monotonic() - self._began),
+                completed=tally.schedules + tally.saved,
+            )
 
     def close(self) -> None:
         """Take the bar down."""
@@ -136,10 +142,10 @@ class Bar:
 class Silent:
     """Says nothing."""
 
-    def begin(self, names: Sequence[str], schedules: int | None) -> None:
+    def begin(self, names: Sequence[str], options: Options) -> None:
         """See ``Watcher``."""
 
-    def advance(self, name: str, schedules: int) -> None:
+    def advance(self, name: str, parts: Sequence[Part]) -> None:
         """See ``Watcher``."""
 
     def done(self, result: Result) -> None:

@@ -186,11 +186,11 @@ class Report:
 class Watcher(Protocol):
     """Is told how a run goes on; called between blocks, in the parent."""
 
-    def begin(self, names: Sequence[str], schedules: int | None) -> None:
+    def begin(self, names: Sequence[str], options: Options) -> None:
         """The run is about to start."""
 
-    def advance(self, name: str, schedules: int) -> None:
-        """So many more schedules of a scenario are done."""
+    def advance(self, name: str, parts: Sequence[Part]) -> None:
+        """These further parts of a scenario are done."""
 
     def done(self, result: Result) -> None:
         """A scenario is finished."""
@@ -314,7 +314,7 @@ class Campaign:
         began = time.monotonic()
         options = self._options
         self._end = None if options.seconds is None else began + options.seconds
-        self._watcher.begin([track.entry.name for track in self._tracks], options.schedules)
+        self._watcher.begin([track.entry.name for track in self._tracks], options)
         report = Report(options, [track.result for track in self._tracks])
         try:
             for (track, index), value in run_tasks(self._take, options.jobs):
@@ -383,9 +383,8 @@ class Campaign:
         assert not isinstance(value, Conclusion)
         before = len(track.kept)
         track.enter(index, value, keep_going=self._options.keep_going)
-        schedules = sum(part.schedules for part in track.kept[before:])
-        if schedules:
-            self._watcher.advance(track.entry.name, schedules)
+        if len(track.kept) > before:
+            self._watcher.advance(track.entry.name, track.kept[before:])
 
     def _finish(self, track: _Track, conclusion: Conclusion | Crash | None) -> None:
         if not track.finished:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from stress_cli import Cli
+from stress_cli import Cli, environment
 
 TOYS = ["toy-abba", "toy-clean", "toy-late", "toy-order", "toy-drawn", "toy-canary", "toy-vacuous"]
 FAILURE_KEYS = {"kind", "message", "token", "schedule", "preemptions", "fingerprint"}
@@ -39,7 +41,7 @@ def lines_of(path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "list", "show", "run", "replay", "mutants", "defects", "audit", "bench"],
+    ["", "list", "show", "run", "replay", "mutants", "defects", "audit", "report", "bench"],
 )
 def test_help_begins_with_examples_and_fits_a_terminal(cli: Cli, command: str) -> None:
     ran = cli(*command.split(), "--help", COLUMNS="80", NO_COLOR="1")
@@ -368,3 +370,45 @@ def changes(ctx):
     gone = cli("replay", token, "--json", scenarios=folder)
     assert gone.code == 2
     assert "unknown scenario 'changes'" in gone.error
+
+
+# -- completion ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("rep", ["replay", "report"]),
+        ("run toy-c", ["toy-clean", "toy-canary"]),
+        ("run --strategy po", ["portfolio", "pos"]),
+    ],
+)
+def test_a_shell_completes_commands_scenarios_and_strategies(
+    tmp_path: Path, typed: str, offered: list[str]
+) -> None:
+    """As bash asks the installed program; nothing is explored for it."""
+    program = tmp_path / "lockloom"
+    program.write_text("import sys\nfrom stress.cli import main\nsys.exit(main())\n")
+    words = f"lockloom {typed}"
+    asked = {
+        "_LOCKLOOM_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+
+    ran = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        env=environment() | asked,
+        check=False,
+        timeout=60,
+    )
+
+    assert ran.stderr == ""
+    assert set(offered) <= set(ran.stdout.split())
+    assert all(word.startswith(typed.rsplit(maxsplit=1)[-1]) for word in ran.stdout.split())
+
+
+def test_completion_is_offered_where_a_shell_can_use_it(cli: Cli) -> None:
+    assert "completion" not in cli("--help").out
