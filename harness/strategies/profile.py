@@ -127,6 +127,8 @@ class Weights:
             what of that is the child's.
         """
         threads = self._core.threads
+        if len(threads) == len(self._left):
+            return []
         met: list[tuple[Thread, Thread, int, int]] = []
         for thread in threads[len(self._left) :]:
             whole = self._whole(thread.name)

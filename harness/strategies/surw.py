@@ -72,17 +72,18 @@ class _Turns:
         self._held: set[int] = set()
         self._since = 0
         self._core = core
+        self._threads = core.threads
+        self._met = 0
 
     def pick(self, enabled: list[Thread]) -> Thread:
         """The next thread: by priority, but on the object by turns."""
-        for parent, child, before, whole in self._weights.meet():
-            # The turn may have been meant for what is the child's now.
-            if parent is self._intended and self._draw() * before >> 32 < whole:
-                self._intended = child
-        if self._core.steps - self._since > self._patience:
+        if len(self._threads) != self._met:
+            self._meet()
+        held = self._held
+        if held and self._core.steps - self._since > self._patience:
             self._forget()
         while True:
-            free = [thread for thread in enabled if thread.index not in self._held]
+            free = [thread for thread in enabled if thread.index not in held] if held else enabled
             if not free:
                 self._forget()
                 continue
@@ -96,9 +97,18 @@ class _Turns:
                 self._weights.spend(thread)
                 self._forget()
                 break
-            self._held.add(thread.index)
+            if not held:
+                self._since = self._core.steps
+            held.add(thread.index)
         thread.rank = None
         return thread
+
+    def _meet(self) -> None:
+        """Threads were started: the turn may have been meant for what is a child's now."""
+        self._met = len(self._threads)
+        for parent, child, before, whole in self._weights.meet():
+            if parent is self._intended and self._draw() * before >> 32 < whole:
+                self._intended = child
 
     def _interesting(self, thread: Thread) -> bool:
         if self._address is None:
@@ -109,4 +119,3 @@ class _Turns:
         """Nobody is intended any more and nobody held back."""
         self._intended = None
         self._held.clear()
-        self._since = self._core.steps
