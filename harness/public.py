@@ -11,6 +11,7 @@ from harness.errors import (
 from harness.explore import Exploration, Failure, check, explore, minimize, replay
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.patch.install import patched
+from harness.search.named import Aligned, Named, Operation, replay_named
 from harness.sync import (
     Atomic,
     Barrier,
@@ -51,6 +52,7 @@ from harness.sync import (
 )
 
 __all__ = [
+    "Aligned",
     "Atomic",
     "Barrier",
     "BrokenBarrierError",
@@ -64,6 +66,8 @@ __all__ = [
     "LockClass",
     "LockFlags",
     "Mutex",
+    "Named",
+    "Operation",
     "Placed",
     "Reference",
     "ReplayDivergence",
@@ -97,6 +101,7 @@ __all__ = [
     "patched",
     "priority_scheduling",
     "replay",
+    "replay_named",
     "requires",
     "sleep",
     "sometimes",

@@ -326,7 +326,7 @@ def _check_mode(mode: str) -> None:
 )
 def _replay(
     ctx: typer.Context,
-    what: Annotated[str, typer.Argument(metavar="TOKEN|SCENARIO")],
+    what: Annotated[str, typer.Argument(metavar="TOKEN|SCENARIO|FILE")],
     seed: Seed = "0",
     schedule: Annotated[
         int | None, typer.Option("--schedule", help="Number of the schedule, from 1.")
@@ -350,6 +350,10 @@ def _replay(
     perfetto: Annotated[
         Path | None, typer.Option("--perfetto", help="Write a trace for the Perfetto UI.")
     ] = None,
+    named: Annotated[
+        Path | None,
+        typer.Option("--named", help="Write the failing schedule as named operations."),
+    ] = None,
     mutant_file: Catalogue = None,
     json: Json = False,
     log_file: LogFile = None,
@@ -357,7 +361,12 @@ def _replay(
 ) -> int:
     del debug
     logging_setup.configure(log_file=log_file)
-    pictures = Pictures(trace, html, perfetto)
+    pictures = Pictures(trace, html, perfetto, named)
+    if _is_file(what):
+        _refuse_with_token(ctx)
+        return commands.replay_file(
+            Path(what), json=json, pictures=pictures, mutant_file=mutant_file
+        )
     if _is_token(what):
         _refuse_with_token(ctx)
         return commands.replay_token(what, json=json, pictures=pictures, mutant_file=mutant_file)
@@ -391,6 +400,11 @@ def _is_token(text: str) -> bool:
     if text in catalogue.discover():
         return False
     return text.startswith("ll") or len(text) > _NAME_CHARS_MAX
+
+
+def _is_file(text: str) -> bool:
+    """A named schedule is given by its path."""
+    return text not in catalogue.discover() and Path(text).is_file()
 
 
 def _refuse_with_token(ctx: typer.Context) -> None:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final, cast
 from loguru import logger
 
 from harness.errors import ReplayDivergence, UsageError
+from harness.search.named import Named
 from harness.trace.token import PREFIX, Token, decode
 from stress import catalogue, console, documents, hunts, lock_order, mutants, work
 from stress.artefacts import writable
@@ -252,6 +253,25 @@ def replay_token(
     return _show_replay(replayed, spec, json=json, pictures=pictures)
 
 
+def replay_file(
+    path: Path, *, json: bool, pictures: Pictures, mutant_file: Path | None
+) -> ExitCode:
+    """``replay FILE``: a named schedule, on the program as it is now."""
+    named = Named.read(path.read_bytes())
+    spec = Spec.from_meta(decode(named.token).meta)
+    pictures.check()
+    args = named, mutant_file, pictures.html is not None
+    replayed = (
+        call_fresh(work.replay_operations, *args) if spec.mutant else work.replay_operations(*args)
+    )
+    if replayed.aligned is not None and not json:
+        console.show(replayed.aligned.text())
+    if replayed.found is None and replayed.aligned is not None and not replayed.aligned.fitted:
+        nothing = "no operation of the recording takes place in this program"
+        return _diverged(ReplayDivergence(1, "the recorded operations", nothing), json=json)
+    return _show_replay(replayed, spec, json=json, pictures=pictures)
+
+
 def replay_schedule(
     name: str,
     schedule: int,
@@ -284,7 +304,8 @@ def _show_replay(replayed: Replayed, spec: Spec, *, json: bool, pictures: Pictur
         console.show(f"{spec.scenario}: {replayed.found.text}")
     else:
         steps = len(replayed.story.steps)
-        console.show(f"{spec.scenario}: the schedule fits and does not fail, {steps} steps")
+        fits = "fits" if replayed.aligned is None else "was followed"
+        console.show(f"{spec.scenario}: the schedule {fits} and does not fail, {steps} steps")
     return ExitCode.PASS if replayed.found is None else ExitCode.FINDING
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from harness.search.evidence import Evidence
+from harness.search.named import Aligned
 from stress.catalogue import Scenario
 from stress.hunts import Bag, Catch
 from stress.runner import Report, Result
@@ -120,6 +121,18 @@ def of_replay(replayed: Replayed) -> Document:
         "digest": None if failure is None else failure.digest,
         "steps": len(replayed.story.steps) if failure is None else failure.steps,
         "preemptions": None if failure is None else failure.preemptions,
+        **({} if replayed.aligned is None else {"aligned": _aligned(replayed.aligned)}),
+    }
+
+
+def _aligned(aligned: Aligned) -> Document:
+    """How a named schedule fits the program."""
+    return {
+        "same": aligned.same,
+        "fitted": aligned.fitted,
+        "gone": aligned.gone,
+        "added": aligned.added,
+        "moved": aligned.moved,
     }
 
 

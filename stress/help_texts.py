@@ -59,10 +59,13 @@ Examples:
   python -m stress replay TOKEN
   python -m stress replay TOKEN --html report.html
   python -m stress replay TOKEN --trace story.json --perfetto lanes.json
+  python -m stress replay TOKEN --named race.json      the schedule as named operations
+  python -m stress replay race.json                    after the code has changed
   python -m stress replay commit-evict --seed 7 --schedule 131
 
 Run one schedule again, recorded in full. Exit codes: 1 reproduced, 0 it no longer fails, 3 it
-no longer fits the program.
+no longer fits the program. A named schedule is followed as far as the changed program allows, and
+what no longer fits is listed.
 """
 
 REPORT: Final = """\

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from loguru import logger
+
 from harness.errors import UsageError
+from harness.search.named import Named
 from harness.trace import chrome, document
 from harness.trace.token import decode
 from stress.artefacts import writable
@@ -21,11 +24,13 @@ class Pictures:
         trace: ``.json`` gets the whole document, any other name the steps as JSON lines.
         html: The report.
         perfetto: The lanes.
+        named: The schedule as named operations, where it fails.
     """
 
     trace: Path | None = None
     html: Path | None = None
     perfetto: Path | None = None
+    named: Path | None = None
 
     def check(self) -> None:
         """See that they can be written, before anything runs.
@@ -35,7 +40,7 @@ class Pictures:
         """
         wanted = [
             (name, path)
-            for name in ("trace", "html", "perfetto")
+            for name in ("trace", "html", "perfetto", "named")
             if (path := getattr(self, name)) is not None
         ]
         for name, path in wanted:
@@ -56,6 +61,11 @@ class Pictures:
             self.perfetto.write_bytes(chrome.of_story(replayed.story, **facts))
         if self.html is not None:
             self.html.write_text(replayed.page, encoding="utf-8")
+        if self.named is not None and replayed.found is not None:
+            named = Named.of(replayed.found.failure.token, replayed.story.steps)
+            self.named.write_text(named.text(), encoding="utf-8")
+        elif self.named is not None:
+            logger.warning("the schedule does not fail, so {} is not written", self.named)
 
 
 def facts_of(replayed: Replayed, spec: Spec) -> dict[str, str | int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from harness.explore import (
 )
 from harness.search.learning import Memory
 from harness.search.minimize import Minimized, minimized
+from harness.search.named import Aligned, Named, replay_named
 from harness.search.picture import picture
 from harness.search.setup import Program
 from harness.trace.events import Story
@@ -99,11 +100,13 @@ class Replayed:
         found: The failure; None where the schedule passes.
         story: All of it.
         page: The report as an HTML file; empty where it was not asked for.
+        aligned: How a named schedule fits; None for a token or a number.
     """
 
     found: Found | None
     story: Story
     page: str = ""
+    aligned: Aligned | None = None
 
 
 def explore_block(
@@ -214,6 +217,22 @@ def replay_token(text: str, catalogue: Path | None, page: bool = False) -> Repla
     mutants.install_for(spec, catalogue)
     program = program_of(spec)
     return _replayed(spec, program, replay_story(program, text), catalogue, page=page)
+
+
+def replay_operations(named: Named, catalogue: Path | None, page: bool = False) -> Replayed:
+    """Run the program of a named schedule, as it is now, in its order as far as that is possible.
+
+    Raises:
+        TokenError: Its token cannot be read.
+        UsageError: What it names is not known here.
+    """
+    spec = Spec.from_meta(decode(named.token).meta)
+    mutants.install_for(spec, catalogue)
+    program = program_of(spec)
+    aligned = replay_named(program, named)
+    result = aligned.failure, aligned.story
+    replayed = _replayed(spec, program, result, catalogue, page=page)
+    return replace(replayed, aligned=aligned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.finding import Finding
@@ -23,6 +23,9 @@ from harness.trace.site import site_of
 from harness.trace.story import tell
 from harness.trace.table import render
 from harness.trace.token import Token, decode, encode, first_difference, marks, pack, unpack
+
+if TYPE_CHECKING:
+    from harness.search.named import Named
 
 
 class Failure:
@@ -113,6 +116,16 @@ class Failure:
             raise UsageError("this failure does not know its program; use replay(program, token)")
         name = title or getattr(program, "__qualname__", "program")
         return html_of(program, self, title=name, command=command)
+
+    def named(self) -> Named:
+        """The schedule as named operations, which outlives changes of the program.
+
+        Raises:
+            UsageError: The program is not known here, or the schedule is a livelock's.
+        """
+        from harness.search.named import Named
+
+        return Named.of(self.token, self.story().steps)
 
     def command(self) -> str:
         """A command that replays it: runnable where the program can be imported."""

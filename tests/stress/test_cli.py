@@ -412,3 +412,66 @@ def test_a_shell_completes_commands_scenarios_and_strategies(
 
 def test_completion_is_offered_where_a_shell_can_use_it(cli: Cli) -> None:
     assert "completion" not in cli("--help").out
+
+
+# -- a schedule by the names of its operations ---------------------------------------------------
+
+
+def test_a_named_schedule_is_written_and_replayed_from_its_file(cli: Cli, tmp_path: Path) -> None:
+    token = found_by(cli, "toy-abba")
+    path = tmp_path / "abba.json"
+    first = cli("replay", token, "--named", str(path), "--json")
+    again = cli("replay", str(path), "--json")
+
+    assert (first.code, again.code) == (1, 1)
+    assert again.json["aligned"] == {
+        "same": True,
+        "fitted": again.json["steps"],
+        "gone": [],
+        "added": [],
+        "moved": [],
+    }
+    assert again.json["digest"] == first.json["digest"]
+    assert "recorded operations took place" in cli("replay", str(path)).out
+
+
+def test_a_named_schedule_of_edited_operations_says_what_no_longer_fits(
+    cli: Cli, tmp_path: Path
+) -> None:
+    """As if the recording were of a program with one operation more and another name for a lock."""
+    path = tmp_path / "abba.json"
+    cli("replay", found_by(cli, "toy-abba"), "--named", str(path))
+    lines = lines_of(path)
+    gone = '["one","store","flag",1],'
+    path.write_text("\n".join([lines[0], gone, *lines[1:]]).replace('"right"', '"starboard"'))
+    ran = cli("replay", str(path), "--json")
+
+    assert ran.code == 1
+    assert ["one", "store", "flag", 1] in ran.json["aligned"]["gone"]
+    assert {op[2] for op in ran.json["aligned"]["gone"]} == {"flag", "starboard"}
+    assert "gone: one: store flag (1)" in cli("replay", str(path)).out
+
+
+def test_a_file_that_is_no_named_schedule_is_wrong_usage(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("nothing of the kind")
+    ran = cli("replay", str(path))
+
+    assert ran.code == 2
+    assert "no named schedule" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert cli("replay", str(path), "--seed", "3").code == 2
+
+
+def test_evidence_of_a_pass_stands_in_the_table_and_below_it(cli: Cli) -> None:
+    ran = cli("run", "toy-clean", "--schedules", "200", "--json")
+    evidence = ran.json["scenarios"][0]["evidence"]
+
+    assert evidence["looked"] >= 32
+    assert evidence["classes"] > 1
+    assert 0.0148 < evidence["fails_at_most"] < 0.0150
+    assert evidence["pairs"] > 0
+    out = cli("run", "toy-clean", "--schedules", "200").out
+    assert "1.49%" in out
+    assert "95% sure: at most 1.49% of all schedules fail" in out
+    assert f"{evidence['classes']:,} of {evidence['looked']:,}" in out
