@@ -273,10 +273,17 @@ class Kernel:
         return True
 
     def _answer(self, vmo: VmObjectPaged, packet: Packet, status: Status) -> None:
-        """Supply the range of ``packet``, or fail it where ``status`` or the supply says so."""
-        if status is Status.OK:
+        """Supply the range of ``packet``, or fail it where ``status`` or the supply says so.
+
+        A resize may have cut off the end of it, again and again: what is left must still come.
+        """
+        left = packet.length
+        while status is Status.OK and left > 0:
             content = b"pager".ljust(CONTENT_BYTES, b".")
-            status = vmo.supply(packet.offset, packet.length, content)
+            status = vmo.supply(packet.offset, left, content)
+            if status is not Status.OUT_OF_RANGE:
+                break
+            status, left = Status.OK, min(left, vmo.size - packet.offset)
         if status is Status.NO_MEMORY or is_valid_external_failure_code(status):
             vmo.fail_pages(packet.offset, packet.length, status)
 

@@ -141,7 +141,11 @@ class ObservedKernel(Kernel):
     ) -> R:
         if not self._noting or self.history is None:
             return run()
-        return self.history.run(name, (self._index[vmo.cow.name], *args), run, seen)
+        number = self._index.get(vmo.cow.name)
+        if number is None:
+            self._abandon("a VMO that was made meanwhile")
+            return run()
+        return self.history.run(name, (number, *args), run, seen)
 
     def _abandon(self, what: str) -> None:
         if self._noting and self.history is not None:

@@ -40,7 +40,7 @@ def commit_decommit(ctx: Context) -> None:
     summary="two commits of overlapping ranges",
     tags=("commit", "overlap"),
     exercises=("R9", "GetPage", "PopulateRequest", "ResolveRequests", "WaitOnEvent"),
-    mutants=("M27", "M38", "M48", "M54", "M57"),
+    mutants=("M27", "M38", "M48", "M54", "M57", "M56"),
 )
 def commit_overlap(ctx: Context) -> None:
     """One waits along with the other's request, or processes it; both find all pages present."""

@@ -218,3 +218,65 @@ def create_lender(ctx: Context) -> None:
 
     race(kernel, creator, supplier)
     finish(kernel)
+
+
+@scenario(
+    "evict-last-reference",
+    summary="the evictor against the last reference of the VMO whose pages it takes",
+    tags=("evict", "close", "borrow"),
+    exercises=("EvictPageQueues", "PeekPagerBacked", "fbl_recycle", "VmCowPagesContainer"),
+    mutants=("M61",),
+)
+def evict_last_reference(ctx: Context) -> None:
+    """The evictor's own reference may be the last: then it recycles, within its interval."""
+    kernel = boot(ctx, 4)
+    kernel.lender(1, absent=1)
+    borrower = kernel.borrower(2)
+    expect(kernel.supply(borrower))
+
+    def evictor() -> None:
+        kernel.evict(2)
+
+    def closer() -> None:
+        kernel.destroy(borrower)
+
+    race(kernel, evictor, closer)
+    finish(kernel)
+
+
+@scenario(
+    "loan-delete",
+    summary="a lender of the PMM alone that goes, some of its loans cancelled, while others borrow",
+    tags=("close", "borrow"),
+    threads=3,
+    exercises=("R11", "BeginLoan", "CancelLoan", "DeleteLender", "AllocPage", "FreePage"),
+    mutants=("M24",),
+)
+def loan_delete(ctx: Context) -> None:
+    """Without a VMO nobody takes the cancelled page back: it is in limbo as its lender goes."""
+    from model.page import PAGE_SIZE
+    from model.pmm import AllocFlag
+
+    kernel = boot(ctx, 3)
+    pmm = kernel.pmm
+    status, pages = pmm.alloc_contiguous(3)
+    expect(status)
+    base = pages[0].paddr
+    pmm.begin_loan(list(pages))
+
+    def borrower() -> None:
+        with kernel.interval():
+            flags = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
+            status, page = pmm.alloc_page(flags)
+            expect(status, "OK", "NO_MEMORY")
+            if page is not None:
+                pmm.free_page(page)
+
+    def lender() -> None:
+        pmm.cancel_loan(base + PAGE_SIZE, 1)
+        pmm.delete_lender(base, 3)
+
+    race(kernel, borrower, borrower, lender)
+    assert pmm.count_free_pages() == 3
+    assert pmm.count_loaned_pages() == 0
+    finish(kernel)
