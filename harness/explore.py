@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import ScheduleFailure, UsageError
 from harness.patch.install import active as patches_active
+from harness.patch.lines import resolved
 from harness.search.minimize import minimize
 from harness.search.part import Part, explore_part
 from harness.search.recording import Failure, record_part, record_schedule, replay, replay_story
@@ -78,7 +79,7 @@ def explore(
         mode: ``controlled``; ``free`` is not available yet.
         patch: Control the standard library's threads, locks, queues, clocks and thread pools too,
             for threads of the program; see ``patched``.
-        lines: Not available yet.
+        lines: Modules, or names of them: each statement of theirs is a schedule point too.
         mode_blind: Let readers count like writers in lock order, as the kernel's rule does.
         twice_every: About one in so many passing schedules runs a second time, to see whether the
             program depends on its choices alone; 0 for none.
@@ -90,7 +91,7 @@ def explore(
         UsageError: An argument cannot work, or the program misused a primitive.
         KeyboardInterrupt: Ctrl-C; the schedule was ended cleanly.
     """
-    _refuse_missing(mode=mode, lines=lines)
+    _refuse_missing(mode)
     setup = Setup(
         strategy=strategy,
         seed=seed,
@@ -104,7 +105,7 @@ def explore(
         races=races,
         twice_every=twice_every,
         # A token replays without the block that the exploration stood in.
-        control=(PATCH,) if patch or patches_active() else (),
+        control=((PATCH,) if patch or patches_active() else ()) + resolved(lines),
     )
     setup.check()
     _check_budget(setup, schedules, seconds, processes)
@@ -118,15 +119,11 @@ def explore(
     return assemble(program, setup, [part])
 
 
-def _refuse_missing(*, mode: str, lines: Sequence[object]) -> None:
+def _refuse_missing(mode: str) -> None:
     if mode not in ("controlled", "free"):
         raise UsageError(f"mode must be 'controlled' or 'free', got {mode!r}")
-    for asked, name in (
-        (mode == "free", "mode='free'"),
-        (lines, "lines="),
-    ):
-        if asked:
-            raise UsageError(f"{name} is not available in this version")
+    if mode == "free":
+        raise UsageError("mode='free' is not available in this version")
 
 
 def _check_budget(

@@ -98,11 +98,13 @@ class Pool:
     Attributes:
         hung: The thread that the watchdog gave up, with all stacks as text; None usually.
         reuse: False gives each thread an OS thread of its own, without thread-local data.
+        trace: A trace function for each thread, or None.
     """
 
     def __init__(self) -> None:
         """No worker yet; they are made when first needed."""
         self.reuse = True
+        self.trace: Any = None
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
         # Their thread has ended, and they end with it.
@@ -148,6 +150,8 @@ class Pool:
         to: Thread | None = None
         try:
             assert thread.fn is not None
+            if self.trace is not None:
+                sys.settrace(self.trace)
             thread.result = contextvars.Context().run(thread.fn, *thread.args)
         except ScheduleAborted:
             pass
@@ -163,6 +167,8 @@ class Pool:
                 to = None
         thread.done = True
         worker.thread = None
+        if self.trace is not None:
+            sys.settrace(None)
         self._busy.remove(worker)
         reuse = self.reuse
         (self._idle if reuse else self._leaving).append(worker)

@@ -41,7 +41,7 @@ _OBJECTS_MAX: Final = 100_000
 Slot = tuple[Any, Callable[[Any, Any], object]]
 
 
-class _Same:
+class Same:
     """An object as a key, by identity, also where it cannot be hashed."""
 
     __slots__ = ("it",)
@@ -53,7 +53,7 @@ class _Same:
         return object.__hash__(self.it)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.it is other.it
+        return isinstance(other, Same) and self.it is other.it
 
 
 class Adoption:
@@ -66,8 +66,8 @@ class Adoption:
     def __init__(self, undo: list[Callable[[], object]]) -> None:
         """Args: undo: Gets a call for every replacement, which takes it back."""
         self._undo = undo
-        self._twins: dict[_Same, Any] = {}
-        self._seen: set[_Same] = set()
+        self._twins: dict[Same, Any] = {}
+        self._seen: set[Same] = set()
         self._locals: list[tuple[Any, dict[str, Any]]] = []
         self.uses_locals = any(_programs(cls.__module__) for cls in LOCAL.__subclasses__())
 
@@ -83,9 +83,9 @@ class Adoption:
                 put(twin, value)
                 self._undo.append(partial(put, value, twin))
                 continue
-            if _leaf(value) or _Same(value) in self._seen:
+            if _leaf(value) or Same(value) in self._seen:
                 continue
-            self._seen.add(_Same(value))
+            self._seen.add(Same(value))
             if isinstance(value, LOCAL):
                 self.uses_locals = True
                 self._locals.append((value, dict(value.__dict__)))
@@ -98,7 +98,7 @@ class Adoption:
         """What takes the place of ``value``; None where nothing does."""
         kind = type(value)
         if kind in _TWINS:
-            key = _Same(value)
+            key = Same(value)
             if key not in self._twins:
                 self._twins[key] = _TWINS[kind](value)
             return self._twins[key]

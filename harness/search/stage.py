@@ -23,6 +23,7 @@ from harness.errors import UsageError
 from harness.lockorder.rules import LockRules
 from harness.patch.install import begin as begin_patched
 from harness.patch.install import patched
+from harness.patch.lines import Lines
 from harness.search.setup import PATCH, Program, Setup
 from harness.strategies import Options, Strategy, strategy_named
 from harness.strategies.profile import Profile
@@ -74,6 +75,9 @@ class Stage:
         enter(_interruptible())
         if PATCH in self._control:
             enter(patched())
+        modules = [name for name in self._control if name != PATCH]
+        if modules:
+            enter(Lines(modules, self.pool))
 
     def __exit__(self, *_exc: object) -> None:
         self._exit.close()
@@ -97,10 +101,15 @@ class Stage:
         recorder = TraceRecorder(CORE, film=film) if record else None
         self._watchdog.schedule(schedule or -1)
         begin_patched(self.pool)
+        before = sys.gettrace()
+        if self.pool.trace is not None:
+            sys.settrace(self.pool.trace)
         try:
             core = run(program, self.pool, rules, limits, begin, _watching(limits, recorder))
         finally:
             self._watchdog.schedule(0)
+            if self.pool.trace is not None:
+                sys.settrace(before)
         return core, recorder
 
     def _give_way(self) -> None:

@@ -72,3 +72,21 @@ def both(first: Callable[[], object], second: Callable[[], object]) -> None:
 
 def whoami() -> tuple[str, int]:
     return current_thread().name, get_ident()
+
+
+class Counter:
+    """Shared without a lock."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self) -> None:
+        seen = self.value
+        self.value = seen + 1
+
+    def add_at_once(self) -> None:
+        self.value += 1
+
+    def bump(self) -> int:
+        self.add()
+        return self.value
