@@ -334,6 +334,7 @@ def test_every_dependency_has_a_row_that_argues_for_it() -> None:
     wanted = [
         *project["project"]["dependencies"],
         *groups["test"],
+        *groups["unmodified"],
         *groups["lint"],
         *groups["bench"],
         *groups["browser"],
