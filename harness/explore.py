@@ -64,7 +64,7 @@ def explore(
 
     Args:
         program: Without arguments: builds fresh state, starts threads, joins them, asserts.
-        strategy: ``random``, ``pct``, ``round-robin``, ``dfs`` or ``portfolio``.
+        strategy: A name of ``harness.strategies.names()``, ``portfolio`` or ``dpor`` for instance.
         schedules: At most so many; None goes on until the search is exhausted or time is up.
         seed: The only source of randomness; not negative.
         depth: Ordering constraints that ``pct`` aims at, from 1.

@@ -50,6 +50,9 @@ class FaultPlan:
     """Which occurrences of which sites fail; counts from the last ``restart``.
 
     Invariant: ``hit`` is a pure function of the plan and of the number of earlier hits.
+
+    Attributes:
+        occurrences: Of all planned sites, ever; never reset.
     """
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
@@ -67,6 +70,7 @@ class FaultPlan:
             self._planned.setdefault(site, set()).add(first)
         self._seen: dict[str, int] = {}
         self._paused = False
+        self.occurrences = 0
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -134,6 +138,7 @@ class FaultPlan:
             return False
         seen = self._seen.get(site, 0) + 1
         self._seen[site] = seen
+        self.occurrences += 1
         return seen in planned
 
     def __str__(self) -> str:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from model.world import World
 
 
+# Beside the numbers of pages: a place where a fault may be injected was come to.
+_COUNTED = -2
+
+
 def _require(rule: str, condition: object, *what: object) -> None:
     if not condition:
         __tracebackhide__ = True
@@ -53,13 +57,16 @@ class Invariants(Oracle):
         self._awaited: list[StackOwnedLoanedPagesInterval] = []
         self._loaned = 0
         self._cancelled = 0
+        self._judged: list[VmPage] = []
+        self._half_way: list[VmPage] = []
+        self._counted = 0
 
     def install(self, world: World) -> None:
         """Register the step invariants with the running schedule; once."""
         if not self._installed:
             self._installed = True
             self.world = world
-            invariant(self.check_step, "model step", every="step")
+            invariant(self.check_step, "model step", every="step", judges=self._numbers)
 
     # -- step -----------------------------------------------------------------------------------
 
@@ -68,18 +75,28 @@ class Invariants(Oracle):
         for interval in self._awaited:
             i29_owner_inherits(interval)
         touched = self.world.touched
-        if not touched:
+        pages = self._judged = touched[:]
+        if not touched and not self._half_way:
             return
-        pages = touched[:]
         touched.clear()
         for page in pages:
             page.touched = False
+        pages = pages + [page for page in self._half_way if page not in pages]
+        self._half_way = []
         for page in pages:
             if self.half_way(page):
-                page.touched = True
-                touched.append(page)
-                continue
-            check_page(page)
+                self._half_way.append(page)
+            else:
+                check_page(page)
+
+    def _numbers(self) -> list[int]:
+        """The pages that the last step changed, and whether it was counted for a fault.
+
+        The order of such steps matters.
+        """
+        counted, self._counted = self._counted, self.world.faults.occurrences
+        numbers = [page.index for page in self._judged]
+        return numbers if counted == self._counted else [*numbers, _COUNTED]
 
     def half_way(self, page: VmPage) -> bool:
         """Whether ``page`` is legally inside of a transition.

@@ -80,6 +80,7 @@ class Core:
         "names",
         "preemptions",
         "quiescent",
+        "ranked",
         "reached",
         "recorder",
         "rules",
@@ -135,7 +136,7 @@ class Core:
         # start in every schedule; what was made before keeps the numbers below.
         self.addresses = itertools.count(PROGRAM_ADDRESSES)
         self.clock = 0.0
-        self.early = False
+        self.early = self.ranked = False  # ranked: only the most urgent threads are chosen
         self.fresh = True
         self.aborting = False
         self.cut: str | None = None  # why the schedule ended without a finding, if it was cut
@@ -172,11 +173,9 @@ class Core:
             raise ScheduleAborted
 
     def costs(self, me: Thread, to: Thread) -> bool:
-        """Whether going from ``me`` (enabled) to ``to`` counts as a preemption.
+        """Whether going from ``me`` (enabled) to ``to`` is a preemption (design, section 3).
 
-        Not after ``me``'s own yield or sleep, nor where the thread that took the last step cannot
-        go on and ``me`` merely came to the baton. Firing a timeout, a kill or a suspend is a choice
-        of the environment, not a preemption (design, section 3).
+        Not after its own yield or sleep, nor where it came to the baton as another could not go on.
         """
         last = self.steps - 1
         return last not in (me.rested, self.handed) and not to.early and to.kind != "interrupt"

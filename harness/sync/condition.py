@@ -152,6 +152,11 @@ class Event(Primitive):
         self._auto = auto_unsignal
         self._set = False
 
+    @property
+    def auto_unsignal(self) -> bool:
+        """Whether one waiter consumes a signal."""
+        return self._auto
+
     def set(self) -> None:
         """Wake the waiters (with ``auto_unsignal`` the first), or latch; one step."""
         point("event-set", self)

@@ -29,6 +29,8 @@ S = TypeVar("S", bound=Hashable)
 STATES_MAX: Final = 20_000
 # What a reader of a finding can take in.
 _STATES_SHOWN: Final = 4
+# Stands for every history where the order of steps matters.
+_NOTED: Final = -1
 # Explained already in this process: schedules differ, their histories seldom.
 _EXPLAINED: Final[dict[tuple[Hashable, ...], None]] = {}
 _EXPLAINED_MAX: Final = 10_000
@@ -195,7 +197,18 @@ class History(Generic[S]):
         self._states_max = states_max
         self._events: list[tuple[Call, bool]] = []
         self._abandoned = ""
-        invariant(self.check, name, every="quiescent")
+        self._crowded = self._told = 0
+        invariant(self.check, name, every="quiescent", judges=self._noted)
+
+    def _noted(self) -> tuple[int, ...]:
+        """Whether something was noted since the last call that others may come before or after."""
+        told, self._told = self._told, self._crowded
+        return (_NOTED,) if told < self._told else ()
+
+    def _note(self, call: Call, *, returns: bool) -> None:
+        self._events.append((call, returns))
+        if sum(not thread.done for thread in CORE.threads) > 1:
+            self._crowded += 1
 
     def run(
         self,
@@ -221,7 +234,7 @@ class History(Generic[S]):
         """Note that the calling thread begins an operation; end it with ``returns``."""
         call = Call(current().name, name, args, CORE.steps)
         self.calls.append(call)
-        self._events.append((call, False))
+        self._note(call, returns=False)
         return call
 
     def returns(self, call: Call, result: Any) -> None:
@@ -235,7 +248,7 @@ class History(Generic[S]):
         call.thread = current().name
         call.result = result
         call.returned = CORE.steps
-        self._events.append((call, True))
+        self._note(call, returns=True)
 
     def abandon(self, why: str) -> None:
         """Judge nothing in this schedule: something was done that the reference does not know."""

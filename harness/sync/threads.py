@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from harness.engine.choosers import urgent_first
@@ -132,8 +132,28 @@ def monotonic() -> float:
     return CORE.clock
 
 
+class _Judging:
+    """A predicate that can say what it judged."""
+
+    __slots__ = ("__name__", "_predicate", "judges")
+
+    def __init__(
+        self, predicate: Callable[[], object], judges: Callable[[], Iterable[int]]
+    ) -> None:
+        self.__name__ = called(predicate)
+        self._predicate = predicate
+        self.judges = judges
+
+    def __call__(self) -> object:
+        return self._predicate()
+
+
 def invariant(
-    predicate: Callable[[], object], name: str | None = None, *, every: str | Lock = "step"
+    predicate: Callable[[], object],
+    name: str | None = None,
+    *,
+    every: str | Lock = "step",
+    judges: Callable[[], Iterable[int]] | None = None,
 ) -> None:
     """Have ``predicate`` checked from now on, until the schedule ends.
 
@@ -143,11 +163,16 @@ def invariant(
         name: Enters the finding; defaults to the function's name.
         every: "step" checks after every step; "quiescent" when the program has returned and all its
             threads have ended; a lock checks at each release of it, before others can have it.
+        judges: Called after every step: returns numbers of the program's own for what of the step
+            matters to the predicate. ``dpor`` then tries both orders of two steps that had a number
+            in common; of any two, where a predicate that is checked after every step has none.
 
     Raises:
         UsageError: No schedule is running, or ``every`` is something else.
     """
     current()
+    if judges is not None:
+        predicate = _Judging(predicate, judges)
     entry = (name or called(predicate), predicate)
     if isinstance(every, Lock):
         every.checks.append(entry)
@@ -173,6 +198,7 @@ def priority_scheduling() -> None:
         UsageError: No schedule is running.
     """
     current()
+    CORE.ranked = True
     CORE.strategy_choose = urgent_first(CORE, CORE.strategy_choose)
     CORE.compose()
 

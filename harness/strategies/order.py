@@ -1,0 +1,241 @@
+"""The schedule that runs now as a partial order: who had to come before whom.
+
+Each step has a vector clock: for every thread, its last step that had to come before. Beside it
+stands what ordered the thread already when it announced the step: the step races with whatever
+else it depends on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.strategies.dependence import (
+    Clock,
+    Footprint,
+    Operation,
+    at,
+    depend,
+    joined,
+    judged,
+    taken_by,
+    with_step,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.engine.core import Core
+    from harness.engine.thread import Thread
+
+
+class Step:
+    """One step of the schedule.
+
+    Attributes:
+        thread: Its index.
+        footprint: What it touched.
+        clock: What had to come before, itself included.
+        past: What had to come before its announcement.
+        takes: The lock that it needs, and whether alone.
+        holds: Locks that its thread held alone when it began.
+        shares: All locks that its thread held.
+        joins: The thread that it waited for to end; -1 for none.
+    """
+
+    __slots__ = ("clock", "footprint", "holds", "joins", "past", "shares", "takes", "thread")
+
+    def __init__(self, operation: Operation, past: Clock) -> None:
+        """As it begins; ``footprint`` and ``clock`` follow."""
+        self.thread = operation.thread.index
+        self.footprint: Footprint = None
+        self.clock: Clock = ()
+        self.past = past
+        self.takes = taken_by(operation.kind, operation.obj)
+        self.holds = operation.holds
+        self.shares = operation.shares
+        self.joins = operation.obj.index if operation.kind == "join" else -1
+
+
+class PartialOrder:
+    """The steps of the schedule so far, and what orders the next of each thread.
+
+    Attributes:
+        steps: One for each step taken.
+    """
+
+    def __init__(self) -> None:
+        """No schedule has begun."""
+        self.steps: list[Step] = []
+        # For each object the steps that touched it, each with whether it changed it.
+        self._touched: dict[int, list[tuple[int, bool]]] = {}
+        self._wild: list[int] = []
+        # For each thread what orders its next step already; and what was before time went on last,
+        # which nothing that follows can come before. One copy for each step, as it was before.
+        self._now: list[Clock] = [()]
+        self._floor: Clock = ()
+        self._snapshots: list[tuple[list[Clock], Clock]] = []
+        self._announced: list[tuple[str, object]] = []
+        self._operation: Operation | None = None
+        self._time = 0.0
+
+    def restart(self, depth: int) -> None:
+        """The next schedule begins like the last, up to the step at ``depth`` (exclusive)."""
+        for step in self.steps[depth:]:
+            for key, _ in step.footprint or ():
+                self._touched[key].pop()
+        del self.steps[depth:]
+        while self._wild and self._wild[-1] >= depth:
+            self._wild.pop()
+        if depth < len(self._snapshots):
+            self._now, self._floor = self._snapshots[depth]
+            del self._snapshots[depth:]
+        self._operation = None
+
+    # -- as the schedule goes on ----------------------------------------------------------------
+
+    def begin(self, core: Core, thread: Thread) -> Operation:
+        """``thread`` is about to take the next step."""
+        self._snapshots.append((list(self._now), self._floor))
+        self._announced = [(other.kind, other.obj) for other in core.threads]
+        self._time = core.clock
+        judged(core)  # what was before this step is not its own
+        self._operation = Operation(thread, early=core.early)
+        return self._operation
+
+    def end(self, core: Core) -> None:
+        """The step that began last is over, and so is the code that belongs to it."""
+        operation = self._operation
+        if operation is None:
+            return
+        self._operation = None
+        number = len(self.steps)
+        thread = operation.thread
+        now = self._now
+        step = Step(operation, now[thread.index])
+        known = len(self._announced)
+        announced = [
+            other
+            for other in core.threads
+            if not other.done
+            and (other.started or other.index == 0)
+            and (
+                other is thread
+                or other.index >= known
+                or self._announced[other.index] != (other.kind, other.obj)
+            )
+        ]
+        step.footprint = operation.footprint(announced, judged(core), over=thread.done)
+        before = joined(joined(step.past, self._floor), self._seen(step))
+        step.clock = with_step(before, thread.index, number)
+        self.steps.append(step)
+        if step.footprint is None:
+            self._wild.append(number)
+        for key, changed in step.footprint or ():
+            self._touched.setdefault(key, []).append((number, changed))
+        now[thread.index] = step.clock
+        now += [()] * (len(core.threads) - len(now))
+        for other in announced:
+            # Where a timer may fire early, who was woken could have gone on without that.
+            if not core.early or other is thread or self._new(other, known):
+                self._order(other, step.clock, known)
+        if core.clock != self._time and not operation.moves_time:
+            # Nothing could run, so time went on: all that was had to come before all that follows.
+            # Who was waiting may have been able to run before, though: that is still a race.
+            for clock in now:
+                self._floor = joined(self._floor, clock)
+
+    def _new(self, thread: Thread, known: int) -> bool:
+        """Whether ``thread`` was started in this step, or all that it had started have ended."""
+        return thread.index >= known or self._announced[thread.index][0] == "parallel"
+
+    def _order(self, thread: Thread, clock: Clock, known: int) -> None:
+        """``thread``'s operation was announced by the step of ``clock``."""
+        now = self._now
+        now[thread.index] = joined(now[thread.index], clock)
+        if thread.index < known and self._announced[thread.index][0] == "parallel":
+            group = self._announced[thread.index][1]
+            for member in getattr(group, "members", ()):
+                now[thread.index] = joined(now[thread.index], now[member.index])
+
+    def _seen(self, step: Step) -> Clock:
+        """What a step had to come after because of what it touched."""
+        clock: Clock = ()
+        steps = self.steps
+        if step.footprint is None:
+            for other in steps:
+                clock = joined(clock, other.clock)
+            return clock
+        if self._wild:
+            clock = steps[self._wild[-1]].clock
+        for key, changed in step.footprint:
+            for number, wrote in reversed(self._touched.get(key, ())):
+                if changed or wrote:
+                    clock = joined(clock, steps[number].clock)
+                if wrote:
+                    break
+        return clock
+
+    # -- looking back ---------------------------------------------------------------------------
+
+    def before(self, one: int, other: int) -> bool:
+        """Whether step ``one`` had to come before step ``other``."""
+        return at(self.steps[other].clock, self.steps[one].thread) >= one
+
+    def past(self, thread: int) -> Clock:
+        """What had to come before ``thread``'s next step was announced."""
+        return self._now[thread] if thread < len(self._now) else ()
+
+    def after(self, clock: Clock, number: int) -> Clock:
+        """``clock``, when it has seen step ``number`` too."""
+        return joined(clock, self.steps[number].clock)
+
+    def rivals(self, step: Step, number: int) -> list[int]:
+        """Steps before ``number`` that race with ``step``, directly or not, the youngest first."""
+        steps = self.steps
+        found: set[int] = set()
+        if step.footprint is None:
+            found.update(range(number))
+        else:
+            found.update(other for other in self._wild if other < number)
+            for key, changed in step.footprint:
+                for other, wrote in reversed(self._touched.get(key, ())):
+                    if other >= number or not (changed or wrote):
+                        continue
+                    found.add(other)
+        return [
+            other
+            for other in sorted(found, reverse=True)
+            if steps[other].thread != step.thread and at(step.past, steps[other].thread) < other
+        ]
+
+    def beside(self, number: int, step: Step, last: int | None) -> list[int]:
+        """Steps after ``number`` that did not have to come after it, without step ``last``."""
+        steps = self.steps
+        thread = steps[number].thread
+        return [
+            other
+            for other in range(number + 1, len(steps))
+            if other != last and at(steps[other].clock, thread) < number
+        ]
+
+    def ordered(self, numbers: Sequence[int], step: Step) -> Clock:
+        """What of ``numbers`` the step had to come after, were they all that came before."""
+        clock = step.past
+        for number in numbers:
+            if depend(self.steps[number].footprint, step.footprint):
+                clock = joined(clock, self.steps[number].clock)
+        return clock
+
+
+def excludes(earlier: Step, later: Step) -> bool:
+    """Whether ``later`` cannot run right before ``earlier``, whatever it depends on.
+
+    It needs a lock that the other's thread holds there, or waits for that thread to end; not so
+    where a timer could have ended its wait.
+    """
+    if later.footprint is None:
+        return False
+    if later.joins == earlier.thread:
+        return True
+    lock, alone = later.takes
+    return lock is not None and lock in (earlier.shares if alone else earlier.holds)

@@ -1,0 +1,253 @@
+"""``dpor`` finds all that brute force finds, and explores no class twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from exploring import every, passes
+from generated import Drawn, draw
+from partial_orders import classes
+from programs import SPAWNED, TOGETHER, Row
+
+from harness import (
+    Atomic,
+    Event,
+    Exploration,
+    Mutex,
+    Semaphore,
+    Shared,
+    WaitQueue,
+    current_thread,
+    explore,
+    invariant,
+    parallel,
+    sleep,
+    spawn,
+)
+
+_SCHEDULES = 1_200
+
+
+def _found(report: Exploration) -> set[tuple[str, str]]:
+    return {(failure.kind, failure.fingerprint) for failure in report.failures}
+
+
+def _compare(drawn: Drawn, *, early: bool = False) -> Exploration | None:
+    """Both searches, to their ends; None where brute force does not get there."""
+    everything: set[str] = set()
+    reached: set[str] = set()
+    whole = explore(
+        drawn.program(everything),
+        "dfs",
+        schedules=_SCHEDULES,
+        stop_at_first=False,
+        early_timeouts=early,
+    )
+    if not whole.exhausted:
+        return None
+    report = explore(
+        drawn.program(reached),
+        "dpor",
+        schedules=_SCHEDULES * 2,
+        stop_at_first=False,
+        early_timeouts=early,
+    )
+    assert report.exhausted
+    assert everything == reached
+    assert _found(whole) == _found(report)
+    return report
+
+
+@pytest.mark.parametrize("block", range(6))
+def test_the_outcomes_and_failures_are_those_of_every_interleaving(block: int) -> None:
+    """Over programs drawn from every operation; most blocks hold failures of several kinds."""
+    reports = [_compare(draw(1_000 * block + i)) for i in range(25)]
+    compared = [report for report in reports if report is not None]
+
+    assert len(compared) >= 15
+    assert sum(report.failure is not None for report in compared) >= 2
+
+
+def test_so_they_are_where_timeouts_fire_early() -> None:
+    families = ("attempt", "event", "semaphore", "condition", "cell")
+    reports = [_compare(draw(seed, families), early=True) for seed in range(20)]
+
+    assert sum(report is not None for report in reports) >= 10
+
+
+_OPTIMAL = ("cell", "atomic", "mutex", "spin", "thread")
+
+
+def test_nothing_is_explored_twice_where_threads_share_cells_and_locks() -> None:
+    """The number of classes is that of the partial orders that brute force meets."""
+    counted = 0
+    for seed in range(24):
+        drawn = draw(seed, _OPTIMAL)
+        report = _compare(drawn)
+        if report is None or report.failing:
+            continue
+        counted += 1
+        assert (classes(drawn.program(set())), 0) == (report.schedules, report.blocked), seed
+
+    assert counted >= 10
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in (*TOGETHER, *SPAWNED) if row.interleavings < 3_000], ids=str
+)
+def test_known_programs_fail_as_they_do_in_every_interleaving(row: Row) -> None:
+    report = explore(row.program, "dpor", schedules=None, stop_at_first=False)
+
+    assert report.exhausted
+    assert report.schedules <= row.interleavings
+    assert _found(every(row.program)) == _found(report)
+
+
+# -- what depends on what -----------------------------------------------------------------------
+
+
+def _count(*bodies: Callable[[], object]) -> int:
+    report = passes(lambda: parallel(*bodies), "dpor", schedules=None)
+    assert report.exhausted
+    return report.schedules - report.blocked
+
+
+def test_reads_and_failed_exchanges_do_not_depend_on_each_other() -> None:
+    assert _count(Shared(0).get, Shared(0).get) == 1
+    cell, atomic = Shared(0), Atomic(5)
+
+    assert _count(cell.get, cell.get, cell.get) == 1
+    assert _count(atomic.load, lambda: atomic.compare_exchange(0, 1)) == 1
+    assert _count(atomic.load, lambda: atomic.compare_exchange(5, 5)) == 2
+
+
+def test_a_failed_attempt_at_a_lock_only_looks() -> None:
+    def program() -> None:
+        lock = Mutex()
+        with lock:
+            parallel(*[lambda: lock.acquire(blocking=False)] * 3)
+
+    assert passes(program, "dpor", schedules=None).schedules == 1
+
+
+def test_a_lock_that_is_never_free_in_time_still_counts() -> None:
+    """The second acquire is disabled whenever it could race: only what could have been first."""
+
+    def program() -> None:
+        lock, order = Mutex("m"), Shared("", "order")
+
+        def enter(name: str) -> None:
+            with lock:
+                order.set(order.peek() + name)
+
+        parallel(lambda: enter("a"), lambda: enter("b"), lambda: enter("c"))
+        assert order.peek() != "cab"
+
+    report = explore(program, "dpor", schedules=None, stop_at_first=False)
+
+    assert (report.schedules, report.failing) == (6, {"assertion": 1})
+
+
+def test_who_waits_first_depends_on_when_the_waits_were_announced() -> None:
+    """To be on an event's list belongs to the step before the wait, here a read of some cell."""
+    seen: set[object] = set()
+
+    def program() -> None:
+        event = Event("e", auto_unsignal=True)
+        cells = [Shared(0), Shared(0)]
+
+        def waiter(i: int) -> bool:
+            cells[i].get()
+            return event.wait(1)
+
+        seen.add(tuple(parallel(lambda: waiter(0), lambda: waiter(1), event.set)[:2]))
+
+    passes(program, "dpor", schedules=None)
+
+    assert {(True, False), (False, True)} == seen
+
+
+def test_a_deadlock_that_another_could_have_prevented_hides_nothing() -> None:
+    """The owner's read makes it wait in a cycle, unless the waiter was interrupted before."""
+
+    def program() -> None:
+        queue, lock, cell = WaitQueue("q"), Mutex("m"), Shared(0)
+
+        def owner() -> None:
+            queue.assign_owner(current_thread())
+            cell.get()
+            with lock:
+                pass
+            queue.assign_owner(None)
+            raise KeyError("the owner got through")
+
+        def waiter() -> None:
+            with lock:
+                queue.block(interruptible=True)
+
+        sleeping = spawn(waiter)
+        parallel(owner, sleeping.interrupt)
+
+    report = explore(program, "dpor", schedules=None, stop_at_first=False)
+
+    assert _found(every(program)) == _found(report)
+    assert {"deadlock", "exception"} <= set(report.failing)
+
+
+def test_who_could_have_gone_first_before_time_went_on_does_in_another_schedule() -> None:
+    seen: set[object] = set()
+
+    def program() -> None:
+        permits = Semaphore(1)
+
+        def patient() -> bool:
+            return permits.acquire(timeout=5)
+
+        def sleeper() -> None:
+            permits.acquire()
+            sleep(9)
+            permits.release()
+
+        seen.add(parallel(patient, sleeper)[0])
+        permits.release()
+
+    report = explore(program, "dpor", schedules=None, stop_at_first=False)
+
+    assert ({False}, {"lost-wakeup": 1}, 2) == (seen, report.failing, report.schedules)
+
+
+@pytest.mark.parametrize(
+    "judges", [None, lambda: (7,), lambda: ()], ids=["unknown", "both", "nothing"]
+)
+def test_an_invariant_of_every_step_sees_each_order_of_what_it_judges(
+    judges: Callable[[], tuple[int, ...]] | None,
+) -> None:
+    """In no class of its own: the two writes do not depend on each other but for the invariant."""
+
+    def program() -> None:
+        x, y = Shared(0), Shared(0)
+        invariant(lambda: x.peek() <= y.peek(), "x after y", judges=judges)
+        parallel(lambda: x.set(1), lambda: y.set(1))
+
+    def mirrored() -> None:
+        x, y = Shared(0), Shared(0)
+        invariant(lambda: x.peek() <= y.peek(), "x after y", judges=judges)
+        parallel(lambda: y.set(1), lambda: x.set(1))
+
+    failing = [
+        sum(explore(p, "dpor", schedules=None, stop_at_first=False).failing.values())
+        for p in (program, mirrored)
+    ]
+    # One that says that it judges nothing is believed, and so it is broken only by luck.
+    assert sorted(failing) == ([0, 1] if judges is not None and not judges() else [1, 1])
+
+
+def test_a_budget_that_runs_out_is_not_exhaustion() -> None:
+    cell = Atomic(0)
+    report = explore(lambda: parallel(*[cell.fetch_add] * 4), "dpor", schedules=23)
+    whole = explore(lambda: parallel(*[cell.fetch_add] * 4), "dpor", schedules=25)
+
+    assert (report.exhausted, report.schedules) == (False, 23)
+    assert (whole.exhausted, whole.schedules) == (True, 24)
+    assert whole.reason == "no failure in every schedule"
