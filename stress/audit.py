@@ -21,6 +21,7 @@ from harness.lockorder.findings import TIERS, Finding, Witness
 from harness.trace.events import Site
 from harness.trace.lockread import is_log
 from harness.trace.logjudge import LogJudge
+from harness.trace.logrules import RECLAIM, sleeps_under_spin
 from harness.trace.logstate import HARMLESS, INTEGRITY
 from harness.trace.logtrace import circle_of
 from stress.audit_report import (
@@ -168,14 +169,15 @@ def _report(
     rules = judge.rules
     edges = rules.edges
     shown = _Shown(judge)
-    findings = [shown.finding(f, *rules.counts(f)) for f in (*rules.findings, *rules.complete())]
+    found = (*rules.findings, *rules.complete(), *sleeps_under_spin(rules, judge.kinds))
+    findings = [shown.finding(finding, *rules.counts(finding)) for finding in found]
     findings += [
         shown.finding(each.finding, each.count, len(each.runs)) for each in judge.deadlocks.values()
     ]
     compared = None if golden is None else _compare(edges, golden)
     if compared is not None:
         findings += [shown.undeclared(edges[pair].witnesses[0]) for pair in compared.extra]
-    findings.sort(key=lambda f: (-TIERS.index(f.tier), f.rule, f.classes, f.key, f.edges))
+    findings.sort(key=lambda f: (-TIERS.index(f.tier), f.rule, f.classes, f.key, f.message))
     integrity = tuple(sorted(judge.breaches.values(), key=lambda b: (b.rule, b.log, b.line)))
     verdict, reason = _verdict(judge, findings, fail_on)
     return AuditReport(
@@ -253,7 +255,7 @@ class _Shown:
             note = f"the log of {self._judge.runs[doubtful[0] - 1]} contradicts itself; {note}"
         return AuditFinding(
             key=_key(finding),
-            rule=finding.rule,
+            rule=_rule(finding),
             result=finding.result,
             tier=tier,
             message=finding.message,
@@ -280,6 +282,12 @@ class _Shown:
             thread=witness.thread,
         )
         return self.finding(finding, edge.count, edge.schedules)
+
+
+def _rule(finding: Finding) -> str:
+    """Name the rule: a cycle through reclaim is one of contexts."""
+    through = finding.rule == "ORD001" and RECLAIM.name in finding.classes
+    return "CTX004" if through else finding.rule
 
 
 def _across(finding: Finding) -> str:

@@ -174,6 +174,10 @@ class LockRules:
         finding = self._held_where_none_may_be(held, kept, site, "ShouldNotHold", message)
         return finding if self.fatal else None
 
+    def record(self, finding: Finding) -> None:
+        """Record what a rule outside of this state has found; alike ones are counted."""
+        self._record_direct(finding)
+
     # ---- results ----------------------------------------------------------------------------
 
     @property
@@ -375,6 +379,9 @@ class LockRules:
         if wanted.address == entry.address:
             rule, result, tier = "ORD005", "Reentrance", "observed"
             message = f"a {name} acquired again by the thread that holds it"
+            if entry.mode == SHARED and not self.mode_blind:
+                rule, result = "ORD007", "Upgrade"
+                message = f"a {name} wanted exclusive by a thread that holds it shared"
         elif bits & _MULTI_ACQUIRE or wanted.order > entry.order:
             return []
         elif not bits & _NESTABLE and wanted.order == 0:

@@ -17,6 +17,12 @@ the first use of its number. Everything else is an event, an array:
 ``fork``    it started the thread ``obj``; ``join``: it saw the end of that thread
 ``start``   the thread's first event; ``exit``: it has ended; ``kill``: it interrupted ``obj``
 ``r w``     it read, or wrote, a shared cell
+``new``     a lock begins to live; ``del``: it is destroyed; ``down``: from exclusive to shared
+``assert``  the thread says that it holds ``obj``; where that is 0, that it holds nothing
+``pin``     ``obj`` may not be released until ``unpin``
+``ctx+``    the thread enters the context ``extra.c``, until ``ctx-``: ``alloc`` (may wait for
+            reclaim), ``reclaim``, ``dtor`` (of an object), ``drop`` (of a reference, perhaps the
+            last)
 ``note``    a remark, ``extra.text``; ``lost``: ``extra.n`` events were not written
 ==========  ====================================================================================
 
@@ -117,6 +123,7 @@ class Definition(msgspec.Struct):
     f: str = ""
     l: int = 0  # noqa: E741 - the format's name
     s: tuple[int, ...] = ()
+    fair_read: bool = False
 
 
 class LockLog:

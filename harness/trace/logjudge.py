@@ -20,6 +20,7 @@ from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace.events import Site
 from harness.trace.locklog import VERSION, Definition, Event
 from harness.trace.lockread import Damage, Record, definition, read_log
+from harness.trace.logrules import LockLives, leaked
 from harness.trace.logstate import (
     HARMLESS,
     INTEGRITY,
@@ -61,6 +62,7 @@ class LogJudge:
         runs: Names of the runs; the one of index ``i`` is ``runs[i - 1]``.
         deadlocks: Those that runs ended in, and those that are predicted.
         refuted: Why which candidate for one was dropped, and how many.
+        kinds: Of each lock class, in lower case.
         breaches: Broken integrity, by log and rule.
         untrusted: Indexes of the runs that contradict themselves.
         events: Events read.
@@ -91,6 +93,7 @@ class LogJudge:
         self.runs: list[str] = []
         self.deadlocks: dict[object, Counted] = {}
         self.refuted: dict[tuple[str, str], int] = {}
+        self.kinds: dict[str, str] = {}
         self.breaches: dict[tuple[str, str], Breach] = {}
         self.untrusted: set[int] = set()
         self.events = 0
@@ -183,7 +186,9 @@ class LogJudge:
 
     def _end(self, run: _Run) -> None:
         """Judge a whole run: what it was stuck in, and what it could have been stuck in."""
-        finding = Standstill(run.index, run.threads, run.locks, run.sites).deadlock()
+        run.lives.close()
+        end = Standstill(run.index, run.threads, run.locks, run.sites)
+        finding = end.deadlock() or end.lost_wakeup()
         if finding is not None:
             self._deadlock(finding, 1)
         if not self.window:
@@ -230,11 +235,14 @@ class _Run:
         self.events = 0
         self.classes: dict[int, LockClass] = {}
         self.kinds: dict[int, str] = {}
+        self.fair: set[int] = set()  # classes whose readers wait for waiting writers
+        self.contexts = False  # some thread was inside one
         self.locks: dict[int, Lock] = {}
         self.threads: dict[int, Thread] = {}
         self.sites: dict[int, Site | None] = {0: None}
         self.stacks: dict[int, int] = {0: 0}
         self.kept: list[Event] = []
+        self.lives = LockLives(self)
 
     def play(self, records: list[Record], start: int, first: int) -> int:
         """Play events up to a record that is none; return its index.
@@ -288,6 +296,9 @@ class _Run:
             self.threads[read.id] = Thread(read.name or f"thread {read.id}")
         elif read.d == "cls":
             self.kinds[read.id] = read.kind
+            if read.fair_read:
+                self.fair.add(read.id)
+            self.judge.kinds.setdefault(read.name, read.kind.lower())
             try:
                 self.classes[read.id], complaint = self.judge.lock_class(read.name, read.flags)
             except UsageError as error:
@@ -300,7 +311,9 @@ class _Run:
                 self.breach("LOG003", f"lock class {read.cls} is not defined")
             name = read.name or f"lock {read.id}"
             type_ = (read.type or self.kinds.get(read.cls, "")).lower()
-            self.locks[read.id] = Lock(read.id, name, self.classes.get(read.cls), type_)
+            made = Lock(read.id, name, self.classes.get(read.cls), type_)
+            made.fair = read.cls in self.fair
+            self.locks[read.id] = made
         else:
             self.breach("LOG001", f"unknown definition {read.d!r}")
 
@@ -325,6 +338,8 @@ class _Run:
         """Return the lock of an event."""
         lock = self.locks.get(event.obj)
         if lock is None:
+            if event.obj in self.lives.dead:
+                return self.lives.touch_dead(event)
             self.breach("LOG003", f"lock {event.obj} is not defined")
             lock = self.locks[event.obj] = Lock(event.obj, f"lock {event.obj}", None, "")
         return lock
@@ -361,6 +376,8 @@ class _Run:
         if thread is None or thread.ended:
             thread = self.thread(event)
         thread.asked = event
+        if lock.sharers and lock.fair and event.mode == "s" and event.tid in lock.sharers:
+            self.lives.reads_again(event, lock, thread)
         lock_class = lock.lock_class
         if event.extra is not None or lock_class is None:
             if not is_limited(event):
@@ -396,6 +413,8 @@ class _Run:
         else:
             lock.owner = tid
         lock.since[tid] = event.site
+        if self.contexts:
+            self.lives.inside(event, lock, self.place(event))
 
     def contended(self, event: Event, thread: Thread, lock: Lock) -> None:
         """Two threads cannot hold a lock in modes that exclude each other.
@@ -429,26 +448,42 @@ class _Run:
                 del lock.sharers[tid]
         else:
             self.breach("LOG004", f"{thread.name} released {lock.name}, which it does not hold")
+        if lock.pinned:
+            self.lives.release_pinned(event, lock)
         if lock.lock_class is not None:
             self.released(thread.held, lock.number)
+
+    def downgrade(self, event: Event) -> None:
+        """Play ``down``: from exclusive to shared."""
+        lock = self.lock(event)
+        if lock.owner == event.tid:
+            lock.owner = None
+            lock.sharers[event.tid] = 1
+
+    def life(self, event: Event) -> None:
+        """Play what happens to a lock, or to the context of a thread."""
+        if event.op.startswith("ctx"):
+            self.contexts = True
+        _LIVES[event.op](self.lives, event)
 
     def wait(self, event: Event) -> None:
         """Play ``wait``: what is still held here is kept while sleeping."""
         what = event.extra.get("what") if event.extra else None
         lock = self.locks.get(event.obj)
         name = what if isinstance(what, str) else lock.name if lock is not None else "an event"
-        self.rules.waits(self.thread(event).held, self.site(event), name)
+        thread = self.thread(event)
+        self.rules.waits(thread.held, self.site(event), name)
+        if not is_limited(event) and what != "sleep":
+            thread.asleep = event
+
+    def wake(self, event: Event) -> None:
+        """Play ``wake``."""
+        self.thread(event).asleep = None
 
     def exit(self, event: Event) -> None:
         """Play ``exit``."""
         thread = self.thread(event)
-        kept = [
-            lock.name
-            for lock in self.locks.values()
-            if lock.owner == event.tid or event.tid in lock.sharers
-        ]
-        if kept:
-            self.breach("LOG008", f"{thread.name} ended while it held {', '.join(kept)}")
+        leaked(self, event, thread)
         thread.ended = True
 
     def lost(self, event: Event) -> None:
@@ -474,6 +509,10 @@ class _Run:
         """Return the place of an event."""
         return self.sites.get(event.site or self.stacks.get(event.stk, 0))
 
+    def since(self, lock: Lock, tid: int) -> Site | None:
+        """Return where a thread acquired a lock that it holds."""
+        return self.sites.get(lock.since.get(tid, 0))
+
     def other(self, event: Event) -> None:
         """Play what no class rule looks at."""
         self.thread(event)
@@ -493,10 +532,20 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "wait": _Run.wait,
     "exit": _Run.exit,
     "lost": _Run.lost,
+    "wake": _Run.wake,
+    "down": _Run.downgrade,
     **dict.fromkeys(
-        ("wake", "sig", "bcast", "fork", "start", "join", "kill", "r", "w", "note"), _Run.other
+        ("sig", "bcast", "fork", "start", "join", "kill", "r", "w", "note"), _Run.other
     ),
-    **dict.fromkeys(
-        ("down", "up", "arm", "new", "del", "assert", "pin", "unpin", "ctx+", "ctx-"), _Run.other
-    ),
+    **dict.fromkeys(("up", "arm"), _Run.other),
+    **dict.fromkeys(("new", "del", "assert", "pin", "unpin", "ctx+", "ctx-"), _Run.life),
+}
+_LIVES: Final[dict[str, Callable[[LockLives, Event], None]]] = {
+    "new": LockLives.create,
+    "del": LockLives.destroy,
+    "assert": LockLives.claim,
+    "pin": LockLives.pin,
+    "unpin": LockLives.unpin,
+    "ctx+": LockLives.enter,
+    "ctx-": LockLives.leave,
 }

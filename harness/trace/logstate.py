@@ -20,7 +20,6 @@ INTEGRITY: Final = {
     "LOG005": "a lock acquired while another thread holds it",
     "LOG006": "an event of a thread that has ended",
     "LOG007": "time or sequence going backwards",
-    "LOG008": "a lock still held when its thread ended",
     "LOG009": "no header of a version that is known",
     "LOG010": "events that the writer lost",
     "LOG011": "one lock class with two sets of flags",
@@ -29,7 +28,7 @@ INTEGRITY: Final = {
 """What each rule of log integrity says."""
 
 # These say that a program or a disk came to an end, not that the log contradicts itself.
-HARMLESS: Final = frozenset(("LOG002", "LOG008"))
+HARMLESS: Final = frozenset(("LOG002",))
 
 
 class Breach(msgspec.Struct):
@@ -53,7 +52,17 @@ class Breach(msgspec.Struct):
 class Lock:
     """A lock of one run, or another object that events name."""
 
-    __slots__ = ("lock_class", "name", "number", "owner", "sharers", "since", "type")
+    __slots__ = (
+        "lock_class",
+        "name",
+        "fair",
+        "number",
+        "owner",
+        "pinned",
+        "sharers",
+        "since",
+        "type",
+    )
 
     def __init__(self, number: int, name: str, lock_class: LockClass | None, type_: str) -> None:
         """Make a lock that nobody holds; ``type_`` is in lower case, empty where not known."""
@@ -62,6 +71,8 @@ class Lock:
         self.lock_class = lock_class
         self.type = type_
         self.owner: int | None = None
+        self.pinned = False  # it was at some time
+        self.fair = False  # readers wait for writers that wait
         self.sharers: dict[int, int] = {}
         self.since: dict[int, int] = {}  # thread -> number of the site
 
@@ -79,13 +90,14 @@ class Lock:
 class Thread:
     """A thread of one run."""
 
-    __slots__ = ("asked", "ended", "held", "name")
+    __slots__ = ("asked", "asleep", "ended", "held", "name")
 
     def __init__(self, name: str) -> None:
         """Make a thread that holds nothing and wants nothing."""
         self.name = name
         self.held = HeldLocks(name)
         self.asked: Event | None = None
+        self.asleep: Event | None = None  # a wait without limit
         self.ended = False
 
 
@@ -109,6 +121,47 @@ class Standstill:
         self.threads = threads
         self.locks = locks
         self.sites = sites
+
+    def lost_wakeup(self) -> Finding | None:
+        """Find the threads that sleep for ever: nobody is left who could wake them.
+
+        Every other thread has ended, or waits as well; a log without exits says nothing.
+        """
+        stuck = {tid: t for tid, t in sorted(self.threads.items()) if not t.ended}
+        asleep = [t for t in stuck.values() if t.asleep is not None]
+        if not asleep or not all(
+            t.asleep is not None or t.asked is not None for t in stuck.values()
+        ):
+            return None
+        if not any(thread.ended for thread in self.threads.values()):
+            return None
+        witnesses = []
+        for thread in asleep:
+            event = thread.asleep
+            assert event is not None
+            lock = self.locks.get(event.obj)
+            what = "an event" if lock is None else lock.name
+            witnesses.append(
+                Witness(
+                    outer="",
+                    inner=what,
+                    inner_mode="",
+                    inner_site=self.sites.get(event.site),
+                    thread=thread.name,
+                    schedule=self.index,
+                )
+            )
+        names = ", ".join(thread.name for thread in asleep)
+        return Finding(
+            rule="EVT002",
+            result="LostWakeup",
+            tier="observed",
+            message=f"the run ends with {names} asleep, and nobody left to signal",
+            classes=tuple(witness.inner for witness in witnesses),
+            edges=tuple(witnesses),
+            schedule=self.index,
+            thread=asleep[0].name,
+        )
 
     def deadlock(self) -> Finding | None:
         """Find the cycle of threads that the run is stuck in, if there is one."""

@@ -9,7 +9,7 @@ from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Move, Witness
 from harness.predict import Trace, predict
 from harness.predict.judge import Prediction, held_since
 from harness.predict.patterns import GUARDED, Pattern
-from harness.predict.trace import ACQUIRE, JOIN, Happening, Request
+from harness.predict.trace import ACQUIRE, JOIN, WAKE, Happening, Request
 from harness.trace.events import Site
 from harness.trace.locklog import Event
 
@@ -40,7 +40,8 @@ class Forecast(NamedTuple):
     """What the instance tier says of a run.
 
     Attributes:
-        findings: ``ORD002`` of every tier but ``refuted``, and how many patterns each stands for.
+        findings: ``ORD002``, ``EVT001`` and ``EVT003`` of every tier but ``refuted``, and how many
+            patterns each stands for.
         dropped: Why which candidate is none, and how many of them.
     """
 
@@ -243,6 +244,12 @@ def _what(event: Event) -> str:
     return what if isinstance(what, str) else ""
 
 
+def _rule(events: Sequence[Happening]) -> str:
+    """Name the rule of a circle by what its threads wait for."""
+    kinds = {event.kind for event in events}
+    return "EVT003" if JOIN in kinds else "EVT001" if WAKE in kinds else "ORD002"
+
+
 def circle_of(names: Sequence[str]) -> str:
     """Write a circle down, from its least name on."""
     start = min(range(len(names)), key=names.__getitem__)
@@ -285,7 +292,7 @@ class _Teller:
         who = ", ".join(edge.thread for edge in edges)
         could = "can end" if prediction.tier == "predicted" else "may end"
         return Finding(
-            rule="ORD002",
+            rule=_rule(events),
             result="Deadlock",
             tier=prediction.tier,
             message=f"{who} {could} waiting for each other",

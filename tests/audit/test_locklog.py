@@ -208,7 +208,6 @@ def line(seq: int, tid: int, op: str, obj: int = 0, mode: str = "x", ts: int = 1
         ("LOG006", 2, line(1, 1, "exit") + line(2, 1, "r", 1)),
         ("LOG007", 2, line(2, 1, "start") + line(1, 1, "note")),
         ("LOG007", 2, line(1, 1, "start", ts=5) + line(2, 1, "note", ts=4)),
-        ("LOG008", 2, line(1, 1, "acq", 1) + line(2, 1, "exit")),
         ("LOG009", 1, b'{"zlock":2,"run":"later"}\n' + line(1, 1, "start")),
         ("LOG010", 1, b'[1,1,1,"lost",0,"",0,0,{"n":5}]\n'),
         ("LOG011", 1, b'{"d":"cls","id":7,"name":"A","flags":["leaf"]}\n'),
