@@ -5,7 +5,7 @@ or with content. What the kernel leaves open is open here, and these are the lib
 because the kernel takes it:
 
 * *A commit is not atomic.* It has seen every page present, one after the other; on its return any
-  of them may be gone again (15.28). Waiting for one page says no more (15.29).
+  of them may be gone again (15.28). Waiting for one request says less (15.29, 16.5).
 * *Whoever waits works for all.* While some thread reclaims, any page that a running operation asks
   for may come home, whoever asked. The same holds for pages that an operation asked for and gave
   up on: another thread may have them in flight. Nobody can tell from outside, so such a wish lasts

@@ -99,28 +99,36 @@ class Commit(Operation):
 class Fault(Commit):
     """``(vmo, first, count)``: asks once, waits, and keeps no VMO alive meanwhile.
 
-    OK says that every page of the range was there at some time, unless the VMO was closed or
-    detached, or another operation on it was running: what that one brings in is counted, not looked
-    at (15.29). The local state has a bit for every page seen; all of them if nothing is said.
+    One request ends where pages are present (16.5): OK says no more than that the first page that
+    was absent when it asked was there afterwards. Not even that where the VMO was closed or
+    detached, or another operation on it was running: what that one brings in is counted, not
+    looked at (15.29). The local state is -1 before it asks, then the page that it waits for, then
+    ``count``.
     """
 
+    begun = -1
+
+    def looks(self, call: Call) -> bool:
+        """Which page it waits for depends on when it asks."""
+        del call
+        return False
+
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """See what is there."""
+        """Ask; or see that the page is there."""
         vmo, first, count = call.args
-        assert isinstance(local, int)
-        beside = any(other.args[:1] == (vmo,) for other in ref.beside(call))
-        seen = local
-        for page in range(count):
-            seen |= (beside or state.cells[vmo][first + page] is not None) << page
-        if seen != local:
-            yield state, seen
+        row = state.cells[vmo][first : first + count]
+        if local < 0 and usable(state, vmo):
+            yield state, row.index(None) if None in row else count
+        elif 0 <= local < count:
+            beside = any(other.args[:1] == (vmo,) for other in ref.beside(call))
+            if beside or row[local] is not None:
+                yield state, count
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """As a commit, but for a VMO that is closed or detached."""
-        vmo, _, count = call.args
-        if call.result == "OK":
-            away = state.stages[vmo] != OPEN or state.detached >> vmo & 1
-            return state if away or local == (1 << count) - 1 else None
+        vmo = call.args[0]
+        if call.result == "OK" and (state.stages[vmo] != OPEN or state.detached >> vmo & 1):
+            return state
         return super().ends(ref, state, call, local)
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -454,8 +455,12 @@ def _minimize(
 
 @app.command("mutants", help=help_texts.MUTANTS, short_help="Find every planted bug.")
 def _mutants(
+    ctx: typer.Context,
     only: Only = "",
     mutant_file: Catalogue = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="Try every bug on every scenario, 100 schedules each.")
+    ] = False,
     schedules: HuntSchedules = hunts.SCHEDULES_DEFAULT,
     strategy: Strategy = "portfolio",
     depth: Depth = 3,
@@ -476,7 +481,10 @@ def _mutants(
         depth=depth,
         preemptions=preemptions,
     )
-    return commands.hunt_mutants(_ids(only), options, json=json, mutant_file=mutant_file)
+    if matrix and not _given(ctx, "schedules"):
+        options = replace(options, schedules=None)
+    command = commands.mutant_matrix if matrix else commands.hunt_mutants
+    return command(_ids(only), options, json=json, mutant_file=mutant_file)
 
 
 @app.command(

@@ -327,6 +327,28 @@ def hunt_mutants(
     return _hunt(hunts.mutant_quarries(chosen, mutant_file), options, json=json)
 
 
+def mutant_matrix(
+    only: Sequence[str], options: Options, *, json: bool, mutant_file: Path | None
+) -> ExitCode:
+    """``mutants --matrix``: every planted bug on every scenario."""
+    from stress import matrix
+
+    chosen = mutants.choose(mutants.read(mutant_file), only)
+    hunts.mutant_quarries(chosen, mutant_file)  # refuses what names no scenario
+    say(console.seed_line(options.seed), json=json)
+    made = matrix.matrix(chosen, options, mutant_file, lambda line: logger.info("{}", line))
+    if json:
+        print(documents.encode(matrix.document(made)))
+    else:
+        console.show("\n".join([*matrix.show(made), "", *matrix.lines(made)]))
+    say(console.seed_line(options.seed, last=True), json=json)
+    if made.interrupted:
+        return ExitCode.INTERRUPTED
+    if made.missed or made.false:
+        return ExitCode.FINDING
+    return ExitCode.INCONCLUSIVE if made.cut else ExitCode.PASS
+
+
 def hunt_defects(only: Sequence[str], options: Options, *, json: bool) -> ExitCode:
     """``defects``: rediscover the latent defects of the seed."""
     quarries = hunts.defect_quarries(only)

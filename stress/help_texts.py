@@ -95,9 +95,13 @@ Examples:
   python -m stress mutants
   python -m stress mutants --only M08,M19 --seed 7
   python -m stress mutants --only M08 --strategy dfs --preemptions 1
+  python -m stress mutants --matrix --json
 
 Plant each bug of the catalogue, one at a time, and find it. Exit code 1 where one was missed or a
 control was found. A search with a bound takes each mutant's own depth where none is given.
+
+With --matrix each bug is tried on every scenario, and the scenarios that are alone in catching one
+are counted: a catalogue of general scenarios has few of them.
 """
 
 DEFECTS: Final = """\

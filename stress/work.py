@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,7 @@ from stress import mutants, needless
 from stress.catalogue import Spec, program_of
 from stress.catalogue import find as catalogued
 from stress.program import PROGRAM
-from stress.reduce import Reduced, reduced, summary
+from stress.reduce import Reduced, oracle_of, reduced, summary
 
 # Steps replayed to make what a run or a hunt found easier to read; `minimize` takes its time.
 _EASIER_STEPS_MAX: Final = 100_000
@@ -198,6 +199,44 @@ def explore_whole(
     if conclusion is None:
         raise InternalError("an exploration was asked for without any strategy")
     return conclusion, schedules
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One short exploration.
+
+    Attributes:
+        schedules: Run, the failing one included.
+        oracle: What noticed; empty where nothing was found.
+        cut: Why it ended early, if it did: then it says nothing.
+    """
+
+    schedules: int
+    oracle: str
+    cut: str = ""
+
+
+def explore_cells(plans: Sequence[tuple[Spec, Setup, int]], catalogue: Path | None) -> list[Cell]:
+    """Explore specs of one mutant, each to its first finding or so many schedules.
+
+    Args:
+        plans: Spec, setup and schedules of each.
+        catalogue: The file that has the mutant; None for the model's own.
+
+    Returns:
+        One cell for each, in order; fewer where one hung, which ends this process's work.
+    """
+    mutants.install_for(plans[0][0], catalogue)
+    cells = []
+    for spec, setup, schedules in plans:
+        part = explore_part(program_of(spec), setup, 1, schedules, worker=0)
+        found = part.failures[0] if part.failures else None
+        hung = part.cut == "hang"
+        oracle = "" if found is None or hung else oracle_of(found)
+        cells.append(Cell(part.schedules, oracle, "hang" if hung else ""))
+        if hung:
+            break
+    return cells
 
 
 def replay_token(text: str, catalogue: Path | None, page: bool = False) -> Replayed:

@@ -210,6 +210,19 @@ def look(*contents: bytes | None) -> tuple[Any, ...]:
         ),
         # 15.29: who waits once is told OK by what another brings in, but not all alone.
         ("ff", {"f": ("t1", "fault", (BORROWER, 0, 1), "OK")}, (W, W, None), "f"),
+        # 16.5: one request covers the absent pages before the first that is there, no more.
+        (
+            "ffll",
+            {"f": ("t1", "fault", (LENDER, 0, 2), "OK"), "l": look(ZEROES, W, None)},
+            (None, W, None),
+            "",
+        ),
+        (
+            "ffll",
+            {"f": ("t1", "fault", (LENDER, 0, 2), "OK"), "l": look(None, ZEROES, None)},
+            (None, None, None),
+            "l",
+        ),
         ("fssf", {"f": ("t1", "fault", (BORROWER, 0, 1), "OK"), "s": SUPPLY}, (W, W, None), ""),
     ],
 )
