@@ -51,3 +51,19 @@ def kassert(name: str, condition: object, *what: object) -> None:
     if not condition:
         __tracebackhide__ = True
         raise KernelPanic(name, " ".join(str(part) for part in what))
+
+
+def require(rule: str, condition: object, *what: object) -> None:
+    """Raise unless ``condition`` holds; for invariants, as ``kassert`` is for the kernel's asserts.
+
+    Args:
+        rule: Name of the invariant.
+        condition: Evaluated by the caller, without schedule points.
+        what: Words and values for the message; turned into text only on failure.
+
+    Raises:
+        InvariantBroken: The condition does not hold.
+    """
+    if not condition:
+        __tracebackhide__ = True
+        raise InvariantBroken(rule, " ".join(str(part) for part in what))

@@ -33,10 +33,9 @@ class PhysicalPageBorrowingConfig:
         self._supply_pages.store(enabled)
 
     def set_borrowing_on_mru_enabled(self, enabled: bool) -> None:
-        """Whether the MRU sweep borrows.
+        """Whether pages that are found in use as queues age are replaced by loaned ones.
 
         Kernel: ``set_borrowing_on_mru_enabled``.
-        Omits: the sweep itself, so far.
         """
         self._mru.store(enabled)
 
@@ -58,3 +57,12 @@ class PhysicalPageBorrowingConfig:
     def is_any_borrowing_enabled(self) -> bool:
         """Kernel: ``is_any_borrowing_enabled``."""
         return self._supply_pages.peek() or self._mru.peek()
+
+    def __str__(self) -> str:
+        """All switches, for ``dump``; no schedule point."""
+        switches = (
+            ("loaning", self._loaning),
+            ("in_supplypages", self._supply_pages),
+            ("on_mru", self._mru),
+        )
+        return "ppb " + " ".join(f"{name} {'on' if on.peek() else 'off'}" for name, on in switches)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.sync import guarded_by, requires
 from model.asserts import kassert
+from model.cow_replace import replace_page
 from model.hierarchy import VmHierarchyState
 from model.page import PAGE_SIZE, PageState, VmPage
 from model.page_list import VmPageList
@@ -49,6 +50,11 @@ class VmCowPagesContainer(RefCounted):
         self.check_alive("a page is removed from it")
         return self._cow.remove_page_for_eviction(page, offset, hint)
 
+    def replace_page(self, page: VmPage, offset: int, *, with_loaned: bool) -> Status:
+        """See ``cow_replace.replace_page``."""
+        self.check_alive("a page of it is replaced")
+        return replace_page(self._cow, page, offset, with_loaned=with_loaned)
+
     def _on_zero(self) -> None:
         """Kernel: ``~VmCowPagesContainer`` with ``~VmCowPages`` inside."""
         self._cow.die()
@@ -63,15 +69,22 @@ class VmCowPages(RefCounted):
         lock: The hierarchy's: guards the page list, pin counts, size and children.
         page_source: Where absent pages come from; immutable.
         resizable: Whether ``size`` may change; a resizable VMO has no slices.
+        dirty_tracked: Written pages are dirty until the pager has them back.
+        trap_dirty: The pager wants to be asked before; such a VMO does not borrow.
+        is_latency_sensitive: Somebody cannot wait for a page to be replaced.
+        ever_pinned: A page of it was or will be pinned.
         children: Slices, without references: each has one of its parent.
         mappings: Mappings of this very VMO, without references.
         recycled: The last reference is gone and the pages have left.
+        backlinks: For the invariants only: how many pages point back to this VMO.
 
-    Kernel: ``VmCowPages``. Omits: clones, compression, pinning so far, write-back. Mappings hang
+    Kernel: ``VmCowPages``. Omits: clones, compression. Mappings hang
     here and not on the ``VmObjectPaged``.
     """
 
     page_list = guarded_by("lock")
+    is_latency_sensitive = guarded_by("lock")
+    ever_pinned = guarded_by("lock")
     children = guarded_by("lock")
     mappings = guarded_by("lock")
 
@@ -84,6 +97,8 @@ class VmCowPages(RefCounted):
         hierarchy: VmHierarchyState | None = None,
         *,
         resizable: bool = False,
+        dirty_tracked: bool = False,
+        trap_dirty: bool = False,
     ) -> None:
         """Empty; takes over the caller's reference of ``page_source``. No schedule points.
 
@@ -94,19 +109,26 @@ class VmCowPages(RefCounted):
             page_source: Where absent pages come from.
             hierarchy: The parent's; None begins one.
             resizable: Whether the size may change.
+            dirty_tracked: Whether written pages are dirty.
+            trap_dirty: Whether the pager wants to know before.
         """
         super().__init__(name)
         self.world = world
         self.size = size
         self.page_source = page_source
         self.resizable = resizable
+        self.dirty_tracked = dirty_tracked
+        self.trap_dirty = trap_dirty
         self.hierarchy = VmHierarchyState(name) if hierarchy is None else hierarchy
         self.lock = self.hierarchy.lock
         self.page_list = VmPageList(world, self, size)
         self.children = []
         self.mappings = []
         self._container = VmCowPagesContainer(self)
+        self.is_latency_sensitive = False
+        self.ever_pinned = False
         self.recycled = False
+        self.backlinks = 0
         self.eviction_count = 0
         self.generation = 0
         check = world.oracle.vmo_lock(self) if hierarchy is None else None
@@ -147,12 +169,14 @@ class VmCowPages(RefCounted):
                 child.range_change_update_locked(start - child.parent_offset, end - start)
 
     @requires("lock")
-    def _can_borrow_locked(self) -> bool:
-        """Whether loaned pages may be in this VMO.
+    def can_borrow_locked(self) -> bool:
+        """Whether this VMO may take loaned pages now.
 
-        Kernel: ``VmCowPages::can_borrow_locked``. Omits: latency-sensitive, pinned, dirty tracking.
+        Kernel: ``VmCowPages::can_borrow_locked``.
         """
-        return self.is_pager_backed() and self.world.borrowing.is_any_borrowing_enabled()
+        suits = self.is_pager_backed() and not self.trap_dirty
+        suits = suits and not self.is_latency_sensitive and not self.ever_pinned
+        return suits and self.world.borrowing.is_any_borrowing_enabled()
 
     # -- adding pages ---------------------------------------------------------------------------
 
@@ -214,22 +238,36 @@ class VmCowPages(RefCounted):
         kassert("a.cow.add", right, page, "does not belong at", f"{offset:#x} of", self)
         ready = page.state.peek() is PageState.OBJECT and page.pin_count == 0
         kassert("a.cow.add", ready, page, "is added")
-        self._set_not_wired_locked(page, offset)
+        self.set_not_wired_locked(page, offset)
         self.page_list.set(offset, page)
         # The zero page may be mapped here.
         self.range_change_update_locked(offset, PAGE_SIZE)
         return Status.OK
 
     @requires("lock")
-    def _set_not_wired_locked(self, page: VmPage, offset: int) -> None:
+    def set_not_wired_locked(self, page: VmPage, offset: int) -> None:
         """Queue a page that joins this VMO; only evictable ones get a backlink.
 
         Kernel: ``VmCowPages::SetNotWiredLocked``.
         """
+        self.world.oracle.at_add(page, self)
         if self.is_pager_backed():
             self.world.page_queues.set_pager_backed(page, self, offset)
         else:
             self.world.page_queues.set_unswappable(page)
+
+    @requires("lock")
+    def move_to_not_wired_locked(self, page: VmPage) -> None:
+        """Queue a page again that is pinned no more.
+
+        Kernel: ``VmCowPages::MoveToNotWiredLocked``.
+        """
+        if not self.is_pager_backed():
+            self.world.page_queues.move_to_unswappable(page)
+        elif page.dirty:
+            self.world.page_queues.move_to_pager_backed_dirty(page)
+        else:
+            self.world.page_queues.move_to_pager_backed(page)
 
     # -- looking pages up -----------------------------------------------------------------------
 
@@ -256,6 +294,7 @@ class VmCowPages(RefCounted):
             return Status.OK, None
         if request is None:
             return Status.NOT_FOUND, None
+        self.world.oracle.at_look(self, offset, request)
         return self.page_source.get_page(offset, request)
 
     @requires("lock")
@@ -345,7 +384,7 @@ class VmCowPages(RefCounted):
         Kernel: part of ``VmCowPages::SupplyPagesLocked``.
         """
         enabled = self.world.borrowing.is_borrowing_in_supplypages_enabled()
-        if not self._can_borrow_locked() or not enabled:
+        if not self.can_borrow_locked() or not enabled:
             return page
         flags = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
         _, loaned = self.world.pmm.alloc_page(flags, "supply")
@@ -487,7 +526,7 @@ class VmCowPages(RefCounted):
     @requires("lock")
     def dump_locked(self) -> list[str]:
         """One line per page. Kernel: ``VmCowPages::DumpLocked``."""
+        head = f"vm_cow_pages {self.name} size {self.size:#x} evicted {self.eviction_count}"
+        head += " latency-sensitive" * self.is_latency_sensitive + " ever-pinned" * self.ever_pinned
         present = self.page_list.present(0, self.size)
-        return [f"vm_cow_pages {self.name} size {self.size:#x}"] + [
-            f"  {offset:#x} {page}" for offset, page in present
-        ]
+        return [head] + [f"  {offset:#x} {page}" for offset, page in present]

@@ -19,12 +19,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.sync import invariant
-from model.asserts import InvariantBroken
+from model.asserts import require as _require
 from model.oracle import LockInvariant, Oracle
 from model.page import FREE_PATTERN, PAGE_SIZE, ZEROES, PageState, StackOwner, VmPage
+from model.page_queues import GENERATIONS
 from model.page_request import PageRequestType
 from model.physical_page_provider import INVALID_PHYS_BASE, PhysicalPageProvider
 from model.solpi import interval_of
+from model.vmo_invariants import (
+    Told,
+    check_pager_backed,
+    i21_suits,
+    i23_pinned_is_ours,
+    i25_told_the_truth,
+)
 
 if TYPE_CHECKING:
     from model.cow_pages import VmCowPages
@@ -39,12 +47,6 @@ if TYPE_CHECKING:
 _COUNTED = -2
 
 
-def _require(rule: str, condition: object, *what: object) -> None:
-    if not condition:
-        __tracebackhide__ = True
-        raise InvariantBroken(rule, " ".join(str(part) for part in what))
-
-
 class Invariants(Oracle):
     """All invariants of one modelled system, switched on."""
 
@@ -55,6 +57,7 @@ class Invariants(Oracle):
         self._installed = False
         # Intervals that somebody sleeps on.
         self._awaited: list[StackOwnedLoanedPagesInterval] = []
+        self._generations = (0, 0)
         self._loaned = 0
         self._cancelled = 0
         self._judged: list[VmPage] = []
@@ -132,11 +135,11 @@ class Invariants(Oracle):
         i13_counts(pmm, self._loaned, self._cancelled)
 
     def vmo_lock(self, cow: VmCowPages) -> LockInvariant | None:
-        """I1, for lenders."""
+        """I1 for lenders, I21 and I22 for borrowers."""
         provider = cow.page_source.provider
         if isinstance(provider, PhysicalPageProvider):
             return partial(i1_absent_is_loaned, cow, provider)
-        return None
+        return partial(check_pager_backed, cow)
 
     def source_lock(self, source: PageSource) -> LockInvariant | None:
         """I7 (its second half), I9 and I10."""
@@ -194,6 +197,29 @@ class Invariants(Oracle):
             adrift = adrift and not page.marked
             _require("I15", not adrift, interval, "ends and left", page, "to nobody")
 
+    def at_add(self, page: VmPage, cow: VmCowPages) -> None:
+        """I21, as the page comes."""
+        i21_suits(page, cow)
+
+    def at_signal(self, request: PageRequest, *, told: bool) -> None:
+        """I25: remember what the waiter is told."""
+        request.told = None
+        if told:
+            request.told = Told(request.offset.peek(), request.end, request.departures)
+
+    def at_look(self, cow: VmCowPages, offset: int, request: PageRequest) -> None:
+        """I25, as the waiter looks again."""
+        i25_told_the_truth(cow, offset, request)
+
+    def at_rotate(self, mru_generation: int, lru_generation: int) -> None:
+        """I30, for generations: they only grow, and are never too many."""
+        newest, oldest = self._generations
+        grown = mru_generation > newest and lru_generation >= oldest
+        within = lru_generation <= mru_generation < lru_generation + GENERATIONS
+        now = (mru_generation, lru_generation)
+        _require("I30", grown and within, "generations are", now, "after", self._generations)
+        self._generations = now
+
     def at_wait_ok(self, request: PageRequest) -> None:
         """I31."""
         _require("I31", not request.active, request, "was waited for with OK and is still active")
@@ -206,6 +232,11 @@ class Invariants(Oracle):
     def at_supplied(self, page: VmPage) -> None:
         """I26, for pages on their way home."""
         _require("I26", page.contents == ZEROES, page, "is supplied with", bytes(page.contents))
+
+    def at_replaced(self, old: VmPage, new: VmPage) -> None:
+        """I26, for borrowers: the content stays, whichever page it is in."""
+        same = old.contents == new.contents
+        _require("I26", same, new, "replaces", old, "and reads", bytes(new.contents))
 
     def at_content(self, page: VmPage) -> None:
         """I26, for free memory."""
@@ -276,6 +307,8 @@ def check_page(page: VmPage) -> None:
         i2_cancelled_is_in_flight(page)
     if page.alloc_cancelled:
         i5_cancelled_stays_free(page)
+    if page.pin_count:
+        i23_pinned_is_ours(page)
     if page.slots:
         i3_right_page(page)
         i4_home_is_not_loaned(page)

@@ -18,8 +18,10 @@ from model.evictor import Evictor
 from model.faults import FaultPlan
 from model.film import page_film
 from model.invariants import Invariants
+from model.loan_sweeper import LoanSweeper
 from model.oracle import Oracle
 from model.page import CONTENT_BYTES, PAGE_SIZE, VmPage
+from model.page_operations import PageOperations, span_of
 from model.page_queues import PageQueues
 from model.page_request import PageRequest
 from model.pager_port import Packet, PacketKind
@@ -36,7 +38,7 @@ DEFECTS: Final = frozenset({"L1", "L2", "L3", "L4", "L5"})
 REVISIONS: Final[dict[str, frozenset[str]]] = {"seed": DEFECTS, "fixed": frozenset()}
 
 
-class Kernel:
+class Kernel(PageOperations):
     """Physical memory, page queues, an evictor, and the VMOs that a scenario creates.
 
     Attributes:
@@ -85,6 +87,7 @@ class Kernel:
         self._world.pmm = self.pmm = PmmNode(self._world, pages)
         self._world.page_queues = self.page_queues = PageQueues(self._world)
         self.evictor = Evictor(self._world)
+        self.sweeper = LoanSweeper(self._world)
         self.borrowing = self._world.borrowing
         self.faults = plan
         self.counters = self._world.counters
@@ -122,12 +125,33 @@ class Kernel:
         return vmo
 
     def borrower(
-        self, pages: int, name: str | None = None, *, resizable: bool = False
+        self,
+        pages: int,
+        name: str | None = None,
+        *,
+        resizable: bool = False,
+        dirty_tracked: bool = False,
+        trap_dirty: bool = False,
     ) -> VmObjectPaged:
-        """A pager-backed VMO, empty; ``supply`` lets it borrow."""
+        """A pager-backed VMO, empty; ``supply`` lets it borrow.
+
+        Args:
+            pages: Its size.
+            name: Shown in messages.
+            resizable: Whether ``resize`` may change the size.
+            dirty_tracked: Whether pages that are written are dirty: then they stay, and ordinary.
+            trap_dirty: Whether the pager is asked before a write: then it never borrows.
+        """
         name = name or self._world.name("borrower")
         size = pages * PAGE_SIZE
-        vmo = VmObjectPaged.create_external(self._world, size, name, resizable=resizable)
+        vmo = VmObjectPaged.create_external(
+            self._world,
+            size,
+            name,
+            resizable=resizable,
+            dirty_tracked=dirty_tracked,
+            trap_dirty=trap_dirty,
+        )
         self.vmos.append(vmo)
         return vmo
 
@@ -142,7 +166,7 @@ class Kernel:
         if not self._use(vmo):
             return Status.BAD_HANDLE, None
         name = name or self._world.name("slice")
-        status, child = vmo.create_child_slice(*_span(vmo, first, count), name)
+        status, child = vmo.create_child_slice(*span_of(vmo, first, count), name)
         vmo.release()
         if child is not None:
             self.vmos.append(child)
@@ -188,7 +212,7 @@ class Kernel:
         """
         if not self._use(vmo):
             return Status.BAD_HANDLE
-        offset, length = _span(vmo, first, count)
+        offset, length = span_of(vmo, first, count)
         while True:
             status = vmo.commit_range(offset, length)
             if status is not Status.INTR_RETRY or not resume_after_suspend(current_thread()):
@@ -208,7 +232,7 @@ class Kernel:
         request = PageRequest(self._world)
         if not self._use(vmo):
             return PendingCommit(request, Status.BAD_HANDLE)
-        status = vmo.send_commit(*_span(vmo, first, count), request)
+        status = vmo.send_commit(*span_of(vmo, first, count), request)
         vmo.release()
         return PendingCommit(request, status)
 
@@ -216,7 +240,7 @@ class Kernel:
         """Decommit pages: a lender loans them."""
         if not self._use(vmo):
             return Status.BAD_HANDLE
-        status = vmo.decommit_range(*_span(vmo, first, count))
+        status = vmo.decommit_range(*span_of(vmo, first, count))
         vmo.release()
         return status
 
@@ -237,7 +261,7 @@ class Kernel:
         if not self._use(vmo):
             return Status.BAD_HANDLE
         filled = content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b".")
-        status = vmo.supply(*_span(vmo, first, count), filled)
+        status = vmo.supply(*span_of(vmo, first, count), filled)
         vmo.release()
         return status
 
@@ -333,7 +357,7 @@ class Kernel:
         """
         if not self._use(vmo):
             return Status.BAD_HANDLE
-        status = vmo.zero_range(*_span(vmo, first, count))
+        status = vmo.zero_range(*span_of(vmo, first, count))
         vmo.release()
         return status
 
@@ -367,7 +391,7 @@ class Kernel:
         """
         if not self._use(vmo):
             return Status.BAD_HANDLE, None
-        status, mapping = aspace.map(vmo, *_span(vmo, first, count))
+        status, mapping = aspace.map(vmo, *span_of(vmo, first, count))
         vmo.release()
         return status, mapping
 
@@ -468,7 +492,7 @@ class Kernel:
         with pmm.lock:
             free = f"pmm free {pmm.free_count} free-loaned {pmm.free_loaned_count}"
             loans = f"loaned {pmm.loaned_count} cancelled {pmm.loan_cancelled_count}"
-        lines = [f"{free} {loans}"]
+        lines = [f"{free} {loans}", *self.page_queues.dump(), f"{self.borrowing}"]
         lines += [f"  {page}" for page in pmm.pages]
         for vmo in self.vmos:
             with vmo.cow.lock:
@@ -476,10 +500,6 @@ class Kernel:
                 lines += vmo.cow.page_source.dump()
         lines += [f"{name} {value}" for name, value in sorted(self.counters.items())]
         return "\n".join(lines)
-
-    def _use(self, vmo: VmObjectPaged) -> bool:
-        """Look a handle up: a reference for the length of one operation, unless it is closed."""
-        return vmo.alive and vmo.try_upgrade()
 
 
 class PendingCommit:
@@ -514,9 +534,3 @@ def _proxy(vmo: VmObjectPaged) -> PagerProxy:
     if not isinstance(provider, PagerProxy):
         raise UsageError(f"{vmo} has no pager; only a borrower has")
     return provider
-
-
-def _span(vmo: VmObjectPaged, first: int, count: int | None) -> tuple[int, int]:
-    """Offset and length in bytes."""
-    pages = vmo.size // PAGE_SIZE - first if count is None else count
-    return first * PAGE_SIZE, pages * PAGE_SIZE

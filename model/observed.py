@@ -16,6 +16,7 @@ from harness.sync.history import Call, History
 from model.cow_slice import VmCowSlice
 from model.kernel import Kernel, PendingCommit
 from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES
+from model.page_operations import PageOperations
 from model.page_request import PageRequest
 from model.physical_page_provider import PhysicalPageProvider
 from model.reference import KernelReference
@@ -32,13 +33,17 @@ R = TypeVar("R")
 UNNOTED: Final = frozenset(
     {
         "aspace",
+        "attributed",
         "borrower",
         "destroy_all",
         "dump",
         "interval",
         "lender",
         "mapped",
+        "memory_stats",
         "pages_of",
+        "pinned_pages",
+        "ppb",
         "quiesce",
         "sliced",
     }
@@ -305,7 +310,8 @@ def _unknown(name: str) -> Callable[..., Any]:
 
 UNKNOWN: Final = tuple(
     name
-    for name, value in vars(Kernel).items()
+    for owner in (PageOperations, Kernel)
+    for name, value in vars(owner).items()
     if callable(value)
     and not name.startswith("_")
     and name not in vars(ObservedKernel)

@@ -57,6 +57,15 @@ class Oracle:
     def at_interval_end(self, interval: StackOwnedLoanedPagesInterval) -> None:
         """An outermost interval is about to end."""
 
+    def at_add(self, page: VmPage, cow: VmCowPages) -> None:
+        """``page`` is about to join ``cow``, whose lock is held."""
+
+    def at_signal(self, request: PageRequest, *, told: bool) -> None:
+        """The waiter of ``request`` is about to be signalled; ``told`` that its pages are there."""
+
+    def at_look(self, cow: VmCowPages, offset: int, request: PageRequest) -> None:
+        """A page of ``cow`` was found absent and is about to be asked for by ``request``."""
+
     def at_wait_ok(self, request: PageRequest) -> None:
         """The waiter of ``request`` was told OK."""
 
@@ -65,6 +74,12 @@ class Oracle:
 
     def at_supplied(self, page: VmPage) -> None:
         """``page`` was zeroed and is about to be supplied to its contiguous VMO."""
+
+    def at_replaced(self, old: VmPage, new: VmPage) -> None:
+        """``new`` is about to stand for ``old`` in a VMO."""
+
+    def at_rotate(self, mru_generation: int, lru_generation: int) -> None:
+        """A new generation of pages begins."""
 
     def at_content(self, page: VmPage) -> None:
         """``page`` is about to be handed out: its free pattern must be intact."""

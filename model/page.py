@@ -45,12 +45,17 @@ class PageState(enum.Enum):
 
 
 class PageQueue(enum.Enum):
-    """Which page queue a page is on. Kernel: ``PageQueues::PageQueue``. Omits: the generations."""
+    """Which page queue a page is on; the generations of PagerBacked are numbers of their own.
+
+    Kernel: ``PageQueues::PageQueue``.
+    """
 
     NONE = "None"
     UNSWAPPABLE = "Unswappable"
     WIRED = "Wired"
     PAGER_BACKED = "PagerBacked"
+    PAGER_BACKED_DIRTY = "PagerBackedDirty"
+    DONT_NEED = "DontNeed"
 
     def __repr__(self) -> str:
         """The bare name."""
@@ -140,6 +145,7 @@ class VmPage:
         loaned: PMM lock data. A lender gave the page away.
         loan_cancelled: PMM lock data. The lender wants it back.
         page_offset: Offset in its VMO, bytes; valid while there is a backlink; page queues lock.
+        generation: When the page was last used, counted by the page queues, under their lock.
         queue_node: The list that the page is linked on, by whoever owns the page.
         contents: Real bytes standing for the page's content.
         lender: For the invariants only: the provider whose range holds this page.
@@ -147,7 +153,8 @@ class VmPage:
         marked: For the invariants only: BeginLoan has marked the page and not freed it yet.
         alloc_cancelled: For the invariants only: the page was cancelled when it left FREE.
 
-    Kernel: ``vm_page_t``. Omits: the other union members, split bits, dirty states but clean.
+    Kernel: ``vm_page_t``. Omits: the other union members, split bits, the dirty
+    state AwaitingClean.
     """
 
     __slots__ = (
@@ -160,6 +167,7 @@ class VmPage:
         "contents",
         "counted",
         "dirty",
+        "generation",
         "index",
         "lender",
         "loan_cancelled",
@@ -186,6 +194,7 @@ class VmPage:
         self.loan_cancelled = False
         self.page_offset = 0
         self.page_queue = PageQueue.NONE
+        self.generation = 0
         self.pin_count = 0
         self.always_need = False
         self.dirty = False
@@ -281,6 +290,7 @@ class VmPage:
         elif self.loaned:
             moving = current_interval() is not None
             kassert("a.page.set_object", moving, self, "moves between VMOs without an interval")
+        cow.backlinks += 1
         if owned:
             self._replace_stack_owner(cow)
         else:
@@ -296,6 +306,8 @@ class VmPage:
         """
         word = self.word.peek()
         kassert("a.page.clear_object", not isinstance(word, StackOwner), self, "has no object")
+        if word is not None:
+            word.backlinks -= 1  # type: ignore[attr-defined] # a VmCowPages
         if self.loaned:
             interval = current_interval()
             if interval is None:
@@ -384,7 +396,9 @@ class VmPage:
 
     def __str__(self) -> str:
         """State, loan bits, word and whereabouts, for messages."""
-        bits = "".join([" loaned" * self.loaned, " cancelled" * self.loan_cancelled])
+        bits = " loaned" * self.loaned + " cancelled" * self.loan_cancelled
+        bits += f" pinned {self.pin_count}" * (self.pin_count > 0)
+        bits += " always-need" * self.always_need + " dirty" * self.dirty
         places = [f"linked on {self.queue_node.name}"] if self.queue_node is not None else []
         places += [f"in {cow.name} at {offset:#x}" for cow, offset in self.slots]
         word = self.word.peek()

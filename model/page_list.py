@@ -45,6 +45,16 @@ class VmPageList:
         page.slots.append((self._cow, offset))
         page.touch()
 
+    def swap(self, offset: int, page: VmPage) -> None:
+        """Store ``page`` over the one that is at ``offset``; no memory is needed for that."""
+        index = offset // PAGE_SIZE
+        old = self._slots[index]
+        if old is not None:
+            old.slots.remove((self._cow, offset))
+            old.touch()
+        self._slots[index] = None
+        self.set(offset, page)
+
     def remove(self, offset: int) -> VmPage | None:
         """Empty the slot at ``offset`` and return its page.
 
@@ -56,10 +66,13 @@ class VmPageList:
         if page is not None:
             page.slots.remove((self._cow, offset))
             page.touch()
+            self._cow.page_source.departures += 1
         return page
 
     def resize(self, size: int) -> None:
         """Slots for ``size`` bytes; those that go are empty."""
+        # Who waits for a page that is cut off is told that it is there, and must look again.
+        self._cow.page_source.departures += size // PAGE_SIZE < len(self._slots)
         del self._slots[size // PAGE_SIZE :]
         self._slots += [None] * (size // PAGE_SIZE - len(self._slots))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from harness.sync import Mutex, requires
+from harness.sync import Mutex, guarded_by, requires
 from model.asserts import kassert
+from model.cow_replace import replace_page
 from model.locks import PAGE_QUEUES
 from model.page import PageList, PageQueue, PageState, StackOwner, VmPage
 from model.solpi import StackOwnedLoanedPagesInterval
+from model.status import Status
 
 if TYPE_CHECKING:
     from model.cow_pages import VmCowPages, VmCowPagesContainer
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
 
 # Pages that one hold of the lock removes at most.
 BATCH_PAGES: Final = 64
+# Generations of pager-backed pages at any time; the kernel has eight.
+GENERATIONS: Final = 4
+# The newest ones: their pages count as in use.
+ACTIVE_GENERATIONS: Final = 2
+# Pages that one hold of the lock sets aside to be replaced by loaned ones.
+DEFERRED_MAX: Final = 16
 # A reclaimer that asks this often about one page is not getting anywhere.
 LOOPS_ALARM: Final = 200
 
@@ -40,19 +48,33 @@ class PageQueues:
     """Owns the links and the backlink of every page that is in a VMO.
 
     Attributes:
-        lock: Guards queue links, backlinks and page offsets.
+        lock: Guards queue links, backlinks, page offsets and generations.
+        mru_generation: Number of the newest generation; only grows.
+        lru_generation: Number of the oldest one; only grows, and follows closely.
 
-    Kernel: ``PageQueues``. Omits: generations, aging, the DontNeed and zero-fork queues, counts of
-    active and inactive pages.
+    A page belongs to the generation in which it was used last. Its link lags behind: using a page
+    stores the generation and no more, and whoever looks for old pages relinks what is young.
+
+    Kernel: ``PageQueues``. Omits: the zero-fork queue, the threads that age and process the queues
+    (operations do it), the second DontNeed queue.
     """
+
+    mru_generation = guarded_by("lock")
+    lru_generation = guarded_by("lock")
 
     def __init__(self, world: World) -> None:
         """All queues empty. No schedule points."""
         self._world = world
         self.lock = Mutex("pq.lock", PAGE_QUEUES)
         self._queues: dict[PageQueue, PageList] = {
-            queue: PageList(f"queue {queue}") for queue in PageQueue if queue is not PageQueue.NONE
+            queue: PageList(f"queue {queue}")
+            for queue in PageQueue
+            if queue not in (PageQueue.NONE, PageQueue.PAGER_BACKED)
         }
+        name = f"queue {PageQueue.PAGER_BACKED}"
+        self._generations = [PageList(f"{name}{number}") for number in range(GENERATIONS)]
+        self.mru_generation = 0
+        self.lru_generation = 0
 
     # -- a page joins, moves, leaves ------------------------------------------------------------
 
@@ -82,6 +104,30 @@ class PageQueues:
         with self.lock:
             self._move_to_queue_locked(page, PageQueue.PAGER_BACKED)
 
+    def move_to_pager_backed_dont_need(self, page: VmPage) -> None:
+        """Let ``page`` be the next to be evicted. Locks: takes ``lock``.
+
+        Kernel: ``PageQueues::MoveToPagerBackedDontNeed``.
+        """
+        with self.lock:
+            self._move_to_queue_locked(page, PageQueue.DONT_NEED)
+
+    def move_to_pager_backed_dirty(self, page: VmPage) -> None:
+        """Keep ``page`` from eviction until it is written back. Locks: takes ``lock``.
+
+        Kernel: ``PageQueues::MoveToPagerBackedDirty``.
+        """
+        with self.lock:
+            self._move_to_queue_locked(page, PageQueue.PAGER_BACKED_DIRTY)
+
+    def move_to_unswappable(self, page: VmPage) -> None:
+        """Undo ``move_to_wired`` for a page without a backlink. Locks: takes ``lock``.
+
+        Kernel: ``PageQueues::MoveToUnswappable``.
+        """
+        with self.lock:
+            self._move_to_queue_locked(page, PageQueue.UNSWAPPABLE)
+
     def move_to_wired(self, page: VmPage) -> None:
         """Keep ``page`` from eviction. Locks: takes ``lock``.
 
@@ -91,14 +137,16 @@ class PageQueues:
             self._move_to_queue_locked(page, PageQueue.WIRED)
 
     def mark_accessed(self, page: VmPage) -> None:
-        """Make ``page`` the most recently used if it is pager-backed and still queued.
+        """Let ``page`` be of the newest generation if it is evictable; its link stays behind.
 
-        Locks: takes ``lock``.
+        Locks: takes ``lock``, unlike the kernel, which swaps one byte.
         Kernel: ``PageQueues::MarkAccessed``.
         """
         with self.lock:
-            if page.page_queue is PageQueue.PAGER_BACKED:
-                self._move_to_queue_locked(page, PageQueue.PAGER_BACKED)
+            if page.page_queue in (PageQueue.PAGER_BACKED, PageQueue.DONT_NEED):
+                page.page_queue = PageQueue.PAGER_BACKED
+                page.generation = self.mru_generation
+                page.touch()
 
     def remove(self, page: VmPage) -> None:
         """Take ``page`` from its VMO; a loaned one goes to the caller's interval (t5).
@@ -124,8 +172,7 @@ class PageQueues:
     def _set_queue_locked(self, page: VmPage, queue: PageQueue) -> None:
         """Kernel: ``PageQueues::SetQueueLocked``."""
         kassert("a.pq.set", _may_be_queued(page), page, "is queued on", queue)
-        page.page_queue = queue
-        self._queues[queue].add_head(page)
+        self._link_locked(page, queue)
 
     @requires("lock")
     def _set_queue_backlink_locked(
@@ -135,8 +182,7 @@ class PageQueues:
         fit = _may_be_queued(page) and page.page_offset == 0
         kassert("a.pq.set", fit, page, "is queued on", queue, "for", cow)
         page.set_object(cow, offset)
-        page.page_queue = queue
-        self._queues[queue].add_head(page)
+        self._link_locked(page, queue)
 
     @requires("lock")
     def _move_to_queue_locked(self, page: VmPage, queue: PageQueue) -> None:
@@ -144,18 +190,37 @@ class PageQueues:
         linked = page.queue_node is not None and page.page_queue is not PageQueue.NONE
         fit = linked and page.state.peek() is PageState.OBJECT
         kassert("a.pq.move", fit, page, "moves to", queue)
-        self._queues[page.page_queue].remove(page)
-        page.page_queue = queue
-        self._queues[queue].add_head(page)
+        self._unlink_locked(page)
+        self._link_locked(page, queue)
 
     @requires("lock")
     def _remove_locked(self, page: VmPage) -> None:
         """Kernel: ``PageQueues::RemoveLocked``."""
         queued = page.page_queue is not PageQueue.NONE
         kassert("a.pq.remove", queued, page, "is on no page queue and leaves one")
-        self._queues[page.page_queue].remove(page)
+        self._unlink_locked(page)
         page.page_queue = PageQueue.NONE
         page.clear_object()
+
+    @requires("lock")
+    def _link_locked(self, page: VmPage, queue: PageQueue) -> None:
+        """Put an unlinked page at the head of ``queue``; an evictable one is just used."""
+        page.page_queue = queue
+        page.generation = self.mru_generation
+        self._list_locked(page).add_head(page)
+
+    @requires("lock")
+    def _unlink_locked(self, page: VmPage) -> None:
+        """Take a page from the list that it is on, which may not be that of its generation."""
+        if page.queue_node is not None:
+            page.queue_node.remove(page)
+
+    @requires("lock")
+    def _list_locked(self, page: VmPage) -> PageList:
+        """The list that ``page`` belongs on."""
+        if page.page_queue is PageQueue.PAGER_BACKED:
+            return self._generations[page.generation % GENERATIONS]
+        return self._queues[page.page_queue]
 
     # -- who has a page -------------------------------------------------------------------------
 
@@ -215,20 +280,162 @@ class PageQueues:
                 self._world, page
             )
 
+    # -- who goes next --------------------------------------------------------------------------
+
     def peek_pager_backed(self) -> VmoBacklink | None:
-        """The least recently used pager-backed page, with a reference to its VMO if it lives.
+        """The least recently used evictable page, with a reference to its VMO if it lives.
 
         Locks: takes ``lock``.
         Kernel: ``PageQueues::PeekPagerBacked``.
         """
         with self.lock:
-            page = self._queues[PageQueue.PAGER_BACKED].peek_tail()
+            page = self._least_recently_used_locked()
             if page is None:
                 return None
             cow = page.get_object()
             if cow is not None and not cow.try_upgrade():
                 cow = None
             return VmoBacklink(cow, page, page.page_offset)
+
+    @requires("lock")
+    def _least_recently_used_locked(self) -> VmPage | None:
+        """The oldest evictable page; relinks the younger ones that it meets.
+
+        Kernel: part of ``PageQueues::ProcessQueueHelper``.
+        """
+        oldest_first = range(self.lru_generation, self.mru_generation + 1)
+        queues = [self._queues[PageQueue.DONT_NEED]]
+        queues += [self._generations[number % GENERATIONS] for number in oldest_first]
+        for queue in queues:
+            while (page := queue.peek_tail()) is not None:
+                if self._list_locked(page) is queue:
+                    return page
+                self._relink_locked(page)
+        return None
+
+    @requires("lock")
+    def _relink_locked(self, page: VmPage) -> None:
+        self._unlink_locked(page)
+        self._list_locked(page).add_head(page)
+
+    def rotate_pager_backed_queues(self) -> int:
+        """Begin a new generation; where there would be too many, empty the oldest one before.
+
+        Returns:
+            How many pages were replaced by loaned ones on the way.
+
+        Locks: none may be held; as ``process_dont_need_and_lru_queues``.
+        Kernel: ``PageQueues::RotatePagerBackedQueues``.
+        """
+        replaced = 0
+        while True:
+            with self.lock:
+                if self.mru_generation - self.lru_generation < GENERATIONS - 1:
+                    self.mru_generation += 1
+                    self._world.oracle.at_rotate(self.mru_generation, self.lru_generation)
+                    return replaced
+            replaced += self.process_dont_need_and_lru_queues()
+
+    def process_dont_need_and_lru_queues(self) -> int:
+        """Empty the oldest generation: what is unused grows older, what is in use is relinked.
+
+        While there are pages to borrow, ordinary pages found in use are replaced by such: they are
+        likely to stay, and an ordinary page is worth more.
+
+        Returns:
+            How many pages were replaced.
+
+        Locks: none may be held; takes ``lock``, then one VMO lock after another.
+        Kernel: ``PageQueues::ProcessDontNeedAndLruQueues``, ``PageQueues::ProcessQueueHelper``.
+        """
+        replaced = 0
+        done = False
+        while not done:
+            deferred: list[VmoBacklink] = []
+            with self.lock:
+                done = self._process_queues_locked(deferred)
+            # Not under the lock: the VMO's comes before it, and the last reference may be ours.
+            for cow, page, offset in deferred:
+                if cow is None:
+                    continue
+                # It may have moved or been pinned meanwhile: then it is not worth another look.
+                status = replace_page(cow, page, offset, with_loaned=True)
+                replaced += status is Status.OK
+                cow.release()
+        return replaced
+
+    @requires("lock")
+    def _process_queues_locked(self, deferred: list[VmoBacklink]) -> bool:
+        """Go through the DontNeed queue and the oldest generation, unless that is the newest.
+
+        Args:
+            deferred: Receives pages to replace, with references to their VMOs.
+
+        Returns:
+            Whether all is done; otherwise ``deferred`` is full.
+
+        Kernel: ``PageQueues::ProcessQueueHelper``.
+        """
+        queues = [self._queues[PageQueue.DONT_NEED]]
+        if self.lru_generation < self.mru_generation:
+            queues.append(self._generations[self.lru_generation % GENERATIONS])
+        for queue in queues:
+            for page in reversed(queue.pages()):
+                if len(deferred) == DEFERRED_MAX:
+                    return False
+                if self._list_locked(page) is not queue:
+                    self._defer_locked(page, deferred)
+                elif page.page_queue is PageQueue.PAGER_BACKED:
+                    page.generation += 1
+                else:
+                    continue
+                self._relink_locked(page)
+        if self.lru_generation < self.mru_generation:
+            self.lru_generation += 1
+        return True
+
+    @requires("lock")
+    def _defer_locked(self, page: VmPage, deferred: list[VmoBacklink]) -> None:
+        """Set a page in use aside for borrowing, if there is a point in it."""
+        pmm, borrowing = self._world.pmm, self._world.borrowing
+        # Both read without a lock, as a hint: whoever replaces looks again.
+        if page.loaned or not pmm.has_free_loaned_pages():
+            return
+        if not borrowing.is_borrowing_on_mru_enabled():
+            return
+        cow = page.get_object()
+        if cow is not None and cow.try_upgrade():
+            deferred.append(VmoBacklink(cow, page, page.page_offset))
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def queue_counts(self) -> dict[str, int]:
+        """How many pages each queue has; evictable ones as active and inactive.
+
+        Locks: takes ``lock``.
+        Kernel: ``PageQueues::QueueCounts``, ``PageQueues::GetActiveInactiveCounts``.
+        """
+        with self.lock:
+            counts = {f"{queue}": len(pages) for queue, pages in self._queues.items()}
+            pager_backed = [page for pages in self._generations for page in pages.pages()]
+            lagging = [
+                page
+                for page in self._queues[PageQueue.DONT_NEED].pages()
+                if page.page_queue is PageQueue.PAGER_BACKED
+            ]
+            counts[f"{PageQueue.DONT_NEED}"] -= len(lagging)
+            pager_backed += lagging
+            oldest_active = self.mru_generation - ACTIVE_GENERATIONS
+            active = sum(page.generation > oldest_active for page in pager_backed)
+            counts["active"] = active
+            counts["inactive"] = len(pager_backed) - active
+            return counts
+
+    def dump(self) -> list[str]:
+        """One line. Locks: takes ``lock``. Kernel: ``PageQueues::Dump``."""
+        with self.lock:
+            head = f"page_queues MRU generation {self.mru_generation} LRU {self.lru_generation}"
+        return [" ".join([head, *(f"{name} {n}" for name, n in self.queue_counts().items())])]
 
     def debug_page_is_pager_backed(self, page: VmPage) -> bool:
         """Whether ``page`` is evictable. Kernel: ``PageQueues::DebugPageIsPagerBacked``."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from model.page_source import PageSource
+    from model.vmo_invariants import Told
     from model.world import World
 
 INACTIVE: Final = (1 << 64) - 1
@@ -56,6 +57,9 @@ class PageRequest(Mortal):
         provider_owned: The provider may hold a pointer to this.
         sequence: For the invariants only: order of sending; a promoted request takes it over.
         in_flight: For the invariants only: the provider has dequeued the range; likewise.
+        departures: For the invariants only: how many pages had left the VMO when this was sent, or
+            the request that it waits along with.
+        told: For the invariants only: what the last answer said.
 
     Kernel: ``PageRequest``.
     """
@@ -78,6 +82,8 @@ class PageRequest(Mortal):
         self.source: PageSource | None = None
         self.sequence = 0
         self.in_flight = False
+        self.departures = 0
+        self.told: Told | None = None
 
     def __enter__(self) -> Self:
         """The frame that owns the request begins."""
@@ -100,12 +106,20 @@ class PageRequest(Mortal):
         Kernel: ``~PageRequest``.
         """
         source = self.source
-        if source is not None:
-            source.cancel_request(self)
-            self.source = None
+        self.cancel()
+        self.source = None
         self.die()
         if source is not None:
             source.release()
+
+    def cancel(self) -> None:
+        """Ask for nothing any more; the object may be used again.
+
+        Locks: takes the page source lock where the request was ever used.
+        Kernel: ``PageRequest::CancelRequest``.
+        """
+        if self.source is not None:
+            self.source.cancel_request(self)
 
     def init(self, source: PageSource, offset: int, kind: PageRequestType) -> None:
         """Begin to ask ``source`` for pages from ``offset`` on.

@@ -32,6 +32,7 @@ class PageSource(RefCounted):
         mtx: Guards everything here, and the fields of active requests.
         provider: Owned; called under ``mtx`` except for waiting.
         properties: The provider's, cached.
+        departures: For the invariants only: how many pages have left the VMO; its lock.
         recent: For the invariants only: requests that changed since ``mtx`` was last released.
 
     Kernel: ``PageSource``. Omits: DIRTY and WRITEBACK trees (nothing sends such requests so far).
@@ -54,6 +55,7 @@ class PageSource(RefCounted):
         # Sorted by end: stands for the tree.
         self.outstanding_requests = []
         self.current_request = None
+        self.departures = 0
         self.recent: list[PageRequest] = []
         self._sent = 0
 
@@ -149,9 +151,11 @@ class PageSource(RefCounted):
         node = self._upper_bound(start)
         if node is not None and node.offset.peek() <= start:
             node.overlap.append(request)
+            request.departures = node.departures
             return
         self._sent += 1
         request.sequence = self._sent
+        request.departures = self.departures
         request.pending_size = request.length
         request.provider_owned = True
         self.provider.send_async_request(request)
@@ -222,12 +226,16 @@ class PageSource(RefCounted):
         self.provider.clear_async_request(request)
         request.provider_owned = False
         self.recent.append(request)
+        # Once detached, OK says no more than that there is nothing to wait for.
+        told = status is Status.OK and not self.detached
         while request.overlap:
             waiter = request.overlap.pop(0)
             waiter.check_alive("is completed")
             self.recent.append(waiter)
+            self._world.oracle.at_signal(waiter, told=told)
             waiter.offset.set(INACTIVE)
             waiter.event.signal(status)
+        self._world.oracle.at_signal(request, told=told)
         # The waiter may free the request as soon as it is told: nothing touches it after this.
         request.offset.set(INACTIVE)
         request.event.signal(status)
@@ -275,6 +283,7 @@ class PageSource(RefCounted):
         new.length = old.length
         new.pending_size = old.pending_size
         new.sequence = old.sequence
+        new.departures = old.departures
         new.in_flight = old.in_flight
         self.outstanding_requests.remove(old)
         insort(self.outstanding_requests, new, key=_end_of)

@@ -366,6 +366,13 @@ class PmmNode:
     def _range(self, paddr: int, count: int) -> list[VmPage]:
         return [self.paddr_to_vm_page(paddr + i * PAGE_SIZE) for i in range(count)]
 
+    def has_free_loaned_pages(self) -> bool:
+        """Whether there is a page to borrow, read without a lock: a hint.
+
+        Kernel: ``PmmNode::CountLoanedFreePages`` by those who may not take the lock.
+        """
+        return len(self.free_loaned_list) > 0
+
     # -- counts ---------------------------------------------------------------------------------
 
     def count_free_pages(self) -> int:

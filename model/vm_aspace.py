@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness.sync import Atomic, Mutex, guarded_by, requires
+from model.cow_replace import prepare_for_write_locked
 from model.locks import VM_ASPACE
 from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES, VmPage
 from model.page_request import PageRequest
@@ -42,6 +43,7 @@ class VmMapping(Mortal):
         vmo: Counted reference, dropped at unmapping; None from then on.
         object_offset: Where in the VMO the mapping begins, bytes.
         size: Bytes.
+        dirty_tracked: Clean pages are write-protected: the first write to one must fault.
         entries: One atomic per page: the hardware reads them without a lock, and they change under
             the VMO lock.
 
@@ -57,6 +59,7 @@ class VmMapping(Mortal):
         self.vmo: VmObjectPaged | None = vmo
         self.object_offset = offset
         self.size = size
+        self.dirty_tracked = vmo.cow.paged_parent(offset)[0].dirty_tracked
         self.entries: list[Atomic[Entry]] = [
             Atomic(None, f"{self.name}.pte{index}") for index in range(size // PAGE_SIZE)
         ]
@@ -72,7 +75,11 @@ class VmMapping(Mortal):
             return Status.NOT_FOUND
         cow = self.vmo.cow
         with cow.lock:
-            status, page = cow.lookup_page_locked(self.object_offset + offset, request, write=write)
+            at = self.object_offset + offset
+            status, page = cow.lookup_page_locked(at, request, write=write)
+            if write and page is not None:
+                root, at = cow.paged_parent(at)
+                status, page = prepare_for_write_locked(root, page, at)
             if status is Status.OK:
                 self.entries[offset // PAGE_SIZE].store(ZERO_PAGE if page is None else page)
             return status
@@ -138,6 +145,9 @@ class VmMapping(Mortal):
         """Write the page at ``offset``: no lock, one step; False where it faults."""
         page = self.entries[offset // PAGE_SIZE].load()
         if page is None or isinstance(page, ZeroPage):
+            return False
+        if self.dirty_tracked and not page.dirty:
+            # Entered for reading: such an entry is write-protected.
             return False
         self._touched(page, offset)
         page.contents[:] = content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b"\0")

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from harness.sync import assert_no_locks_held
 from model.cow_pages import EvictionHintAction, VmCowPages
+from model.cow_pins import pin_range_locked, pinned_pages_locked, unpin_range_locked
 from model.cow_ranges import detach_source_locked, resize_locked, zero_pages_locked
+from model.cow_replace import (
+    prepare_for_write_locked,
+    promote_range_for_reclamation_locked,
+    protect_page_locked,
+    replace_page,
+    write_back_locked,
+)
 from model.cow_slice import VmCowSlice
 from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES, VmPage
 from model.page_request import PageRequest
@@ -28,7 +36,7 @@ class VmObjectPaged(RefCounted):
     All offsets and lengths are bytes and page-aligned.
 
     Kernel: ``VmObjectPaged``. Omits: parents and mappings, which hang on the ``VmCowPages`` alone;
-    cache policy; pinning so far.
+    cache policy.
     """
 
     def __init__(self, world: World, cow: VmCowPages) -> None:
@@ -85,14 +93,28 @@ class VmObjectPaged(RefCounted):
 
     @staticmethod
     def create_external(
-        world: World, size: int, name: str, *, resizable: bool = False
+        world: World,
+        size: int,
+        name: str,
+        *,
+        resizable: bool = False,
+        dirty_tracked: bool = False,
+        trap_dirty: bool = False,
     ) -> VmObjectPaged:
         """A pager-backed VMO, empty. No schedule points.
 
         Kernel: ``VmObjectPaged::CreateExternal``.
         """
         source = PageSource(world, f"{name}.page_source", PagerProxy(world, f"{name}.proxy"))
-        cow = VmCowPages(world, name, size, source, resizable=resizable)
+        cow = VmCowPages(
+            world,
+            name,
+            size,
+            source,
+            resizable=resizable,
+            dirty_tracked=dirty_tracked,
+            trap_dirty=trap_dirty,
+        )
         return VmObjectPaged(world, cow)
 
     def create_child_slice(
@@ -127,7 +149,7 @@ class VmObjectPaged(RefCounted):
             was interrupted.
 
         Locks: none may be held; takes the VMO lock.
-        Kernel: ``VmObjectPaged::CommitRangeInternal``. Omits: pinning so far.
+        Kernel: ``VmObjectPaged::CommitRangeInternal``, where it does not pin.
         """
         assert_no_locks_held("a.ps.nolocks: VmObjectPaged.commit_range")
         if length > self.size or offset > self.size - length:
@@ -206,6 +228,180 @@ class VmObjectPaged(RefCounted):
         with self.cow.lock:
             detach_source_locked(self.cow)
 
+    # -- pins -----------------------------------------------------------------------------------
+
+    def commit_range_pinned(
+        self, offset: int, length: int, *, reuse_request: bool = False
+    ) -> Status:
+        """Make every page of the range present and pin it, in order; undo the pins on failure.
+
+        Args:
+            offset: First byte.
+            length: Bytes, at least a page.
+            reuse_request: Give the request up as soon as there is something to pin, since replacing
+                loaned pages may need the object, and ask again for the rest, all under the lock.
+                Later kernels do so; the seed's waits for the request that it has sent.
+
+        Returns:
+            As ``commit_range``; INVALID_ARGS for no pages; UNAVAILABLE where a page is pinned too
+            often.
+
+        Locks: none may be held; takes the VMO lock.
+        Kernel: ``VmObjectPaged::CommitRangePinned``, ``VmObjectPaged::CommitRangeInternal``.
+        """
+        assert_no_locks_held("a.ps.nolocks: VmObjectPaged.commit_range_pinned")
+        if length == 0:
+            return Status.INVALID_ARGS
+        start, end = offset, offset + length
+        status = Status.OK
+        with PageRequest(self._world) as request:
+            while status is Status.OK and offset < end:
+                with self.cow.lock:
+                    status, offset = self._commit_and_pin_locked(
+                        offset, end, request, reuse_request=reuse_request
+                    )
+                if status is Status.SHOULD_WAIT:
+                    status = request.wait()
+        if status is not Status.OK and offset > start:
+            self.unpin(start, offset - start)
+        return status
+
+    def _commit_and_pin_locked(
+        self, offset: int, end: int, request: PageRequest, *, reuse_request: bool
+    ) -> tuple[Status, int]:
+        """Pin what is there from ``offset`` on, and ask for the rest.
+
+        Returns:
+            Status, and how far the range is pinned. SHOULD_WAIT: wait for the request, then go on
+            from there.
+
+        Locks: VMO lock held.
+        """
+        while offset < end:
+            if end > self.size:
+                return Status.OUT_OF_RANGE, offset
+            status, committed = self.cow.commit_range_locked(offset, end - offset, request)
+            if status not in (Status.OK, Status.SHOULD_WAIT):
+                return status, offset
+            if committed:
+                cow, at = self.cow.paged_parent(offset)
+                if reuse_request and status is Status.SHOULD_WAIT:
+                    request.cancel()
+                pinned = pin_range_locked(cow, at, committed)
+                if pinned is not Status.OK:
+                    return pinned, offset
+                offset += committed
+            if status is Status.SHOULD_WAIT and not (reuse_request and committed):
+                return status, offset
+        return Status.OK, offset
+
+    def unpin(self, offset: int, length: int) -> None:
+        """Take one pin from every page of the range. Locks: takes the VMO lock.
+
+        Kernel: ``VmObjectPaged::Unpin``.
+        """
+        cow, at = self.cow.paged_parent(offset)
+        with cow.lock:
+            unpin_range_locked(cow, at, length)
+
+    def pinned_pages(self) -> int:
+        """How many pages are pinned. Locks: takes the VMO lock."""
+        cow, _ = self.cow.paged_parent(0)
+        with cow.lock:
+            return pinned_pages_locked(cow)
+
+    # -- hints, replacement, writing back -------------------------------------------------------
+
+    def hint_always_need(self, offset: int, length: int) -> Status:
+        """Commit the pages of the range and keep them; a VMO that cannot be evicted needs no hint.
+
+        Returns:
+            OK, OUT_OF_RANGE, or why a page could not be had; the ones before it are kept.
+
+        Locks: none may be held; takes the VMO lock.
+        Kernel: ``VmObjectPaged::HintRange``, ``VmCowPages::ProtectRangeFromReclamationLocked``.
+        """
+        assert_no_locks_held("a.ps.nolocks: VmObjectPaged.hint_always_need")
+        end = offset + length
+        with PageRequest(self._world, batching=False) as request:
+            while offset < end and self.cow.is_pager_backed():
+                with self.cow.lock:
+                    status, page = self.cow.lookup_page_locked(offset, request, write=False)
+                    if page is not None:
+                        cow, at = self.cow.paged_parent(offset)
+                        status = protect_page_locked(cow, page, at)
+                        offset += PAGE_SIZE
+                if status is Status.SHOULD_WAIT:
+                    status = request.wait()
+                if status is not Status.OK:
+                    return status
+        return Status.OK
+
+    def hint_dont_need(self, offset: int, length: int) -> Status:
+        """Let the pages of the range be evicted before all others.
+
+        Returns:
+            OK, or OUT_OF_RANGE.
+
+        Locks: takes the VMO lock.
+        Kernel: ``VmObjectPaged::HintRange``.
+        """
+        with self.cow.lock:
+            if offset > self.size or length > self.size - offset:
+                return Status.OUT_OF_RANGE
+            cow, at = self.cow.paged_parent(offset)
+            if cow.is_pager_backed():
+                promote_range_for_reclamation_locked(cow, at, length)
+            return Status.OK
+
+    def replace_page(self, offset: int, *, with_loaned: bool) -> Status:
+        """Replace the page at ``offset``, whichever it is; NOT_FOUND where there is none.
+
+        Locks: takes the VMO lock.
+        Kernel: as the borrowing tests do it: lookup, then ``VmCowPages::ReplacePageWithLoaned``.
+        """
+        with self.cow.lock:
+            if offset >= self.size:
+                return Status.NOT_FOUND
+            page = self.cow.page_list.lookup(offset)
+        if page is None:
+            return Status.NOT_FOUND
+        cow, at = self.cow.paged_parent(offset)
+        return replace_page(cow, page, at, with_loaned=with_loaned)
+
+    def write_back(self, offset: int, length: int) -> int:
+        """The pager writes dirty pages of the range back; returns how many were dirty.
+
+        Locks: takes the VMO lock.
+        Kernel: ``VmObjectPaged::WritebackBegin``, ``VmObjectPaged::WritebackEnd``.
+        """
+        cow, at = self.cow.paged_parent(offset)
+        with cow.lock:
+            return write_back_locked(cow, at, length)
+
+    def mark_as_latency_sensitive(self) -> None:
+        """Borrow no more. Locks: takes the VMO lock.
+
+        Kernel: ``VmCowPages::MarkAsLatencySensitiveLocked``.
+        """
+        cow, _ = self.cow.paged_parent(0)
+        with cow.lock:
+            cow.is_latency_sensitive = True
+
+    def attributed_pages_in_range(self, offset: int, length: int) -> int:
+        """How many pages of the range are there. Locks: takes the VMO lock.
+
+        Kernel: ``VmObjectPaged::AttributedPagesInRange``.
+        """
+        with self.cow.lock:
+            length = min(length, max(self.size - offset, 0))
+            return len(self.cow.page_list.present(offset, length))
+
+    def _prepare_for_write_locked(self, page: VmPage, offset: int) -> tuple[Status, VmPage | None]:
+        """See ``prepare_for_write_locked``. Locks: VMO lock held."""
+        cow, at = self.cow.paged_parent(offset)
+        return prepare_for_write_locked(cow, page, at)
+
     # -- size and content of ranges -------------------------------------------------------------
 
     def resize(self, size: int) -> Status:
@@ -263,12 +459,14 @@ class VmObjectPaged(RefCounted):
         """Write the page at ``offset``, committing it first.
 
         Locks: none may be held; takes the VMO lock.
-        Kernel: ``VmObjectPaged::Write``. Omits: parts of pages, dirty tracking.
+        Kernel: ``VmObjectPaged::Write``. Omits: parts of pages.
         """
         with PageRequest(self._world, batching=False) as request:
             while True:
                 with self.cow.lock:
                     status, page = self.cow.lookup_page_locked(offset, request, write=True)
+                    if page is not None:
+                        status, page = self._prepare_for_write_locked(page, offset)
                     if page is not None:
                         page.contents[:] = content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b"\0")
                         return Status.OK

@@ -12,6 +12,7 @@ import model
 from harness import spawn
 from model import Kernel, PageState, Status
 from model.cow_pages import EvictionHintAction
+from model.cow_replace import replace_page
 from model.page import PAGE_SIZE, PageQueue, StackOwner
 from model.page_request import PageRequest
 from model.page_source import PageSource
@@ -62,6 +63,9 @@ NAMES = [
     "a.cow.init",
     "a.cow.add",
     "a.cow.recycle_unpinned",
+    "a.cow.pin_not_loaned",
+    "a.cow.replace_not_loaned",
+    "a.cow.unpin",
     "a.cow.evict_not_loaned",
     "a.ps.current",
     "a.ps.owned",
@@ -322,6 +326,31 @@ def queue_of_nobody():
 
 
 # -- VMOs ---------------------------------------------------------------------------------------
+
+
+@breaks("a.cow.pin_not_loaned")
+def pinned_while_loaned():
+    """What M39 makes of it: here the PMM does not know of the loan."""
+    kernel, *_ = boot()
+    borrower, _ = borrowed(kernel)
+    kernel.pmm.is_loaned = lambda _: False
+    kernel.pin(borrower)
+
+
+@breaks("a.cow.replace_not_loaned")
+def replaced_though_needed():
+    kernel, *_ = boot()
+    borrower, page = borrowed(kernel)
+    page.always_need = True
+    replace_page(borrower.cow, page, 0, with_loaned=False)
+
+
+@breaks("a.cow.unpin")
+def unpinned_too_often():
+    kernel, vmo, *_ = boot()
+    _, pinned = kernel.pin(vmo, 0, 1)
+    vmo.unpin(0, PAGE_SIZE)
+    kernel.unpin(pinned)
 
 
 @breaks("a.cow.init")

@@ -246,6 +246,60 @@ def test_r16_the_last_loan_bit_only_falls_while_a_page_is_borrowed(run):
     run.clean(program, 800)
 
 
+@pytest.mark.parametrize("operation", ["pin", "replace"])
+def test_r16_a_page_stops_being_loaned_before_it_is_replaced(run, operation):
+    """DeleteLender against those who read the loan bit: the page is replaced in vain, or not."""
+
+    def program():
+        kernel = Kernel(pages=4)
+        lender, borrower = kernel.lender(1, absent=1), kernel.borrower(1)
+        kernel.supply(borrower)
+
+        def user():
+            if operation == "pin":
+                status, pinned = kernel.pin(borrower)
+                assert status is Status.OK
+                assert pinned is not None
+                kernel.unpin(pinned)
+            else:
+                assert kernel.replace_page(borrower, with_loaned=False) is Status.OK
+
+        parallel(lambda: kernel.destroy(lender), user, names=["X", "P"])
+        assert kernel.read(borrower) == (Status.OK, b"pager...........")
+        kernel.quiesce()
+        kernel.destroy_all()
+
+    run.clean(program, 400)
+
+
+def test_r17_sweeper_evictor_and_pin_race_for_one_page(run):
+    """Each looks again under the VMO lock; whoever evicts supplies, so that the pin succeeds."""
+
+    def program():
+        kernel = Kernel(pages=6)
+        lender, borrower = kernel.lender(1, absent=1), kernel.borrower(1)
+        kernel.ppb(in_supplypages=False, on_mru=True)
+        kernel.supply(borrower)
+
+        def evictor():
+            kernel.evict_page(borrower)
+            kernel.supply(borrower)
+
+        def pinner():
+            status, pinned = kernel.pin(borrower)
+            assert status is Status.OK
+            assert pinned is not None
+            kernel.unpin(pinned)
+
+        parallel(kernel.sweep, evictor, pinner, names=["L", "E", "P"])
+        assert at_home(kernel, borrower) == [True]
+        assert kernel.commit(lender) is Status.OK
+        kernel.quiesce()
+        kernel.destroy_all()
+
+    run.clean(program, 400)
+
+
 def test_detach_and_pager_answers_race_with_waiters(run):
     def program():
         kernel = Kernel(pages=8)
@@ -298,10 +352,11 @@ def test_w9_eviction_of_a_page_that_is_not_there_fails(run):
         with StackOwnedLoanedPagesInterval(kernel._world):
             assert not other.cow.remove_page_for_eviction(page, 0, follow)
             assert not vmo.cow.remove_page_for_eviction(page, PAGE_SIZE, follow)
-            page.pin_count = 1
+            _, pinned = kernel.pin(vmo)
+            assert pinned is not None
             assert not vmo.cow.remove_page_for_eviction(page, 0, follow)
-            page.pin_count = 0
-            page.always_need = True
+            kernel.unpin(pinned)
+            kernel.always_need(vmo)
             assert not vmo.cow.remove_page_for_eviction(page, 0, follow)
             assert vmo.cow.remove_page_for_eviction(page, 0, EvictionHintAction.IGNORE)
             kernel.pmm.free_page(page)

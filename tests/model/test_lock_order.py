@@ -47,7 +47,16 @@ def mapped():
     kernel.destroy_all()
 
 
-PROGRAMS = (reclaim, lifetime, interrupted, mapped)
+def swept():
+    kernel = Kernel()
+    kernel.lender(1, absent=1)
+    vmo = kernel.borrower(1)
+    kernel.supply(vmo)
+    parallel(kernel.sweep, lambda: kernel.pin(vmo), lambda: kernel.age(), names=["L", "P", "A"])
+    assert kernel.sweep() == 0
+
+
+PROGRAMS = (reclaim, lifetime, interrupted, mapped, swept)
 
 
 def edges(program, schedules=100):
