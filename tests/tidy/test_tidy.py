@@ -289,11 +289,21 @@ def test_the_readme_gives_two_commands_first_and_ci_runs_them() -> None:
             )
 
 
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "tests/README.md",
+    ".ci/run",
+    ".github/workflows/ci.yml",
+    "docs/howto/ci.md",
+)
+
+
 def test_every_tox_environment_named_anywhere_exists() -> None:
     config = tox()
     known = {section.removeprefix("testenv:") for section in config.sections()}
     known |= {name.strip() for name in config["tox"]["env_list"].split(",")}
-    for document in ("README.md", "CONTRIBUTING.md", "tests/README.md", ".ci/run"):
+    for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")
         named = set(re.findall(r"tox -e ([\w,]+)", text))
 
@@ -338,6 +348,7 @@ def test_every_dependency_has_a_row_that_argues_for_it() -> None:
         *groups["lint"],
         *groups["bench"],
         *groups["browser"],
+        *groups["docs"],
     ]
     names = {re.split(r"[<>=\[;]", one)[0] for one in wanted if isinstance(one, str)}
     rows = {
