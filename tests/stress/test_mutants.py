@@ -109,6 +109,13 @@ def test_a_bug_is_found_and_a_control_is_not(cli: Cli, world: dict[str, Path]) -
     assert "1 of 1 found, 0 of 1 controls found" in text.out
 
 
+@pytest.mark.parametrize("mutant", mutants.read(), ids=lambda mutant: mutant.id)
+def test_every_edit_of_the_catalogue_fits_the_model(mutant: Mutant) -> None:
+    """A change of the model that no longer has the text shows here, and not in a hunt."""
+    path = Path(PACKAGES) / mutant.file
+    compile(mutant.apply(path.read_text(encoding="utf-8"), mutant.file), mutant.file, "exec")
+
+
 def test_the_token_of_a_mutant_replays_in_fresh_processes(cli: Cli, world: dict[str, Path]) -> None:
     ran = cli("mutants", "--catalogue", "bugs.toml", "--only", "T1", "--json", **world)
     token = ran.json["mutants"][0]["token"]
