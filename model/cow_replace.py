@@ -68,7 +68,7 @@ def replace_page_locked(
             return Status.BAD_STATE, None
         flags = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
     with StackOwnedLoanedPagesInterval(cow.world):
-        status, after = cow.world.pmm.alloc_page(flags)
+        status, after = cow.world.pmm.alloc_page(flags, "replace")
         if after is None:
             return status, None
         _swap_page_locked(cow, offset, before, after)

@@ -58,7 +58,7 @@ class VmCowSlice(VmCowPages):
     def supply_pages(
         self, offset: int, length: int, splice: VmPageSpliceList, *, new_zeroed_pages: bool
     ) -> Status:
-        """NOT_SUPPORTED: a pager supplies the VMO that it made, a provider the one it is for."""
+        """See ``VmCowPages.supply_pages``; NOT_SUPPORTED: pagers supply what they made."""
         del offset, length, splice, new_zeroed_pages
         return Status.NOT_SUPPORTED
 

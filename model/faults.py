@@ -20,11 +20,11 @@ SITES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "alloc": (
         "the PMM has no ordinary page to give: the allocation returns NO_MEMORY",
-        ("contiguous", "supply"),
+        ("contiguous", "supply", "replace"),
     ),
     "borrow": (
         "the PMM has no loaned page to give: a borrowing allocation returns NO_MEMORY",
-        ("supply",),
+        ("supply", "replace"),
     ),
     "kill": (
         "a thread that is about to sleep for a request is killed: the wait returns INTR_KILLED",

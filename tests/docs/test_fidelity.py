@@ -10,6 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from fidelity import PAGE, Member, members, modules, page
+
+from stress.catalogue import discover
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = tomllib.loads((ROOT / "docs" / "fidelity.toml").read_text(encoding="utf-8"))
@@ -99,3 +102,76 @@ def test_every_method_of_the_provider_names_what_it_mirrors():
     source = (ROOT / "model" / "physical_page_provider.py").read_text(encoding="utf-8")
     mirrored = [name for name in FUNCTIONS if f"Kernel: ``PhysicalPageProvider::{name}``" in source]
     assert mirrored == [name for name in FUNCTIONS if name != "~PhysicalPageProvider"]
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+MEMBERS = members()
+APART = {row["name"] for row in TABLE["module"]}
+OWN = {row["model"] for row in TABLE["own"]}
+
+
+def unexplained(found: list[Member], apart: set[str], own: set[str]) -> list[str]:
+    """Public members of the model of which nothing says what they mirror."""
+    return [
+        member.symbol
+        for member in found
+        if member.module not in apart
+        and not (member.kernel or member.see)
+        and member.symbol not in own
+    ]
+
+
+def test_nothing_public_in_the_model_is_without_a_row():
+    missing = unexplained(MEMBERS, APART, OWN)
+
+    assert not missing, (
+        f"{', '.join(missing)}: say what it mirrors in the docstring (`Kernel: ...`), "
+        "or why there is no such thing, in an [[own]] row of docs/fidelity.toml"
+    )
+
+
+def test_a_member_that_says_nothing_is_noticed():
+    silent = Member("pmm", "PmmNode.invent", kernel="", omits="", see="")
+
+    assert unexplained([silent], APART, OWN) == ["model.pmm:PmmNode.invent"]
+    assert not unexplained([silent], {"pmm"}, OWN)
+
+
+def test_rows_of_the_models_own_point_at_what_has_no_counterpart():
+    spoken = {member.symbol for member in MEMBERS if member.kernel or member.see}
+    public = {member.symbol for member in MEMBERS}
+
+    assert not OWN - public, "an [[own]] row points nowhere"
+    assert not OWN & spoken, "an [[own]] row, and a docstring that says what it mirrors"
+    assert set(modules()) >= APART
+    assert all(row["why"] for kind in ("module", "own", "omission") for row in TABLE[kind])
+
+
+def test_a_docstring_that_speaks_for_another_is_there():
+    spoken = [member for member in MEMBERS if member.kernel or member.symbol in OWN]
+    names = {member.name.rpartition(".")[2] for member in spoken}
+    for member in MEMBERS:
+        if member.see and not member.kernel and member.module not in APART:
+            assert member.see.rpartition(".")[2] in names, f"{member.symbol} refers to {member.see}"
+
+
+def test_every_workload_of_the_kernel_has_its_row():
+    assert [row["id"] for row in TABLE["workload"]] == [f"W{n}" for n in range(1, 18)]
+    for row in TABLE["workload"]:
+        assert row.get("test") or row.get("scenario") or row.get("why"), row["id"]
+        if "test" in row:
+            path, _, function = row["test"].partition("::")
+            assert function in functions_of(ROOT / path), f"no {function} in {path}"
+        if "scenario" in row:
+            assert row["scenario"] in discover(), f"no scenario {row['scenario']}"
+
+
+def test_the_page_is_current(request):
+    text = page()
+    if request.config.getoption("--update-golden"):
+        PAGE.write_text(text, encoding="utf-8")
+
+    assert PAGE.read_text(encoding="utf-8") == text, (
+        "docs/fidelity.md is stale: pytest tests/docs --update-golden"
+    )

@@ -139,6 +139,8 @@ def test_every_site_strikes_somewhere(run, site):
         kernel.faults.restart()
         got.append(kernel.supply(vmo))
         got.append(kernel.pmm.count_loaned_free_pages())
+        got.append(kernel.replace_page(vmo, with_loaned=False))
+        got.append(kernel.replace_page(vmo, with_loaned=True))
         got.append(kernel.create_contiguous(1)[0])
         parallel(
             lambda: got.append(kernel.commit(lender, retry=False)),
