@@ -231,9 +231,8 @@ def report_table(report: Report) -> Table:
         ">schedules",
         ">steps",
         ">per core/s",
-        ">classes",
-        ">fails at most",
-        *["why"] * any(why),
+        # There is room for one of them: what a pass rests on, or why there is none.
+        *(["why"] if any(why) else [">classes", ">fails at most"]),
     )
     for result, reason in zip(results, why, strict=True):
         exploration = result.exploration
@@ -244,8 +243,7 @@ def report_table(report: Report) -> Table:
             f"{result.schedules:,}",
             "-" if exploration is None else f"{exploration.steps:,}",
             rate,
-            *_evidence_cells(result),
-            *[escape(reason)] * any(why),
+            *([escape(reason)] if any(why) else _evidence_cells(result)),
         )
     return made
 

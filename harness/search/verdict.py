@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
+from harness.search.declared import declared
 from harness.search.evidence import Evidence, evidence
 from harness.search.learning import Pupil
 from harness.search.part import Part, explore_part
@@ -77,7 +79,7 @@ def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Explorati
         failures = [failure for failure in failures if failure.schedule == stop]
     for failure in failures:
         failure.attach(program)
-    return _verdict(setup, ordered, rules, failures)
+    return _verdict(program, setup, ordered, rules, failures)
 
 
 def _first_of_each(parts: Sequence[Part]) -> list[Failure]:
@@ -148,7 +150,7 @@ def _until(
 
 
 def _verdict(
-    setup: Setup, parts: Sequence[Part], rules: LockRules, failures: list[Failure]
+    program: Program, setup: Setup, parts: Sequence[Part], rules: LockRules, failures: list[Failure]
 ) -> Exploration:
     total = Part(1)
     for part in parts:
@@ -176,7 +178,7 @@ def _verdict(
     closed = {order.schedule for order in rules.findings if not order.fatal}
     if closed:
         total.failing["lock-order"] = total.failing.get("lock-order", 0) + len(closed)
-    verdict, reason = certify(total, failures, setup)
+    verdict, reason = certify(total, failures, setup, partial(declared, program))
     return Exploration(
         verdict=verdict,
         reason=reason,
@@ -208,8 +210,17 @@ def _evidence(setup: Setup, total: Part) -> Evidence:
     )
 
 
-def certify(total: Part, failures: Sequence[Failure], setup: Setup) -> tuple[str, str]:
-    """Turn evidence into a verdict and its reason; the only place that says ``pass``."""
+def certify(
+    total: Part, failures: Sequence[Failure], setup: Setup, wanted: Callable[[], set[str]] = set
+) -> tuple[str, str]:
+    """Turn evidence into a verdict and its reason; the only place that says ``pass``.
+
+    Args:
+        total: What was run.
+        failures: What was found.
+        setup: As given to every part.
+        wanted: Gives the names that must have been reached.
+    """
     if failures:
         first = failures[0]
         return "fail", f"{first.kind} in schedule {first.schedule}"
@@ -237,6 +248,13 @@ def certify(total: Part, failures: Sequence[Failure], setup: Setup) -> tuple[str
         return (
             "inconclusive",
             "no schedule ever had two threads to choose from; nothing was interleaved",
+        )
+    missed = sorted(wanted() - total.reached)
+    if missed:
+        return "inconclusive", (
+            f"no schedule of {total.schedules} reached sometimes({missed[0]!r})"
+            + (f" and {len(missed) - 1} more" if len(missed) > 1 else "")
+            + "; raise the budget, or see why that cannot happen"
         )
     scope = "every schedule" if total.exhausted else f"{total.schedules} schedules"
     if total.exhausted and setup.preemptions is not None:

@@ -204,7 +204,11 @@ def priority_scheduling() -> None:
 
 
 def sometimes(name: str) -> None:
-    """Say that this place was reached; no schedule point. See ``Exploration.reached``."""
+    """Say that this place was reached; no schedule point. See ``Exploration.reached``.
+
+    An exploration in which no schedule reached it is inconclusive, where ``name`` is a literal in
+    the program's own functions or in those of its module that it uses.
+    """
     current()
     CORE.reached.add(name)
 

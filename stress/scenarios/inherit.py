@@ -42,9 +42,9 @@ def inherit_owner(ctx: Context) -> None:
             status, pages = kernel.pmm.alloc_pages(2, flags)
             expect(status)
             owned.set()
+            kernel.pmm.free_list_of_pages(pages)
             if current_thread().effective_priority > LOW:
                 sometimes("the owner inherits")
-            kernel.pmm.free_list_of_pages(pages)
 
     def committer(page: int) -> None:
         owned.wait()
