@@ -95,16 +95,16 @@ def show(table: dict[str, dict[str, Cell]], chosen: Sequence[Known]) -> None:
         print(row)
     print("[published mean; of the portfolio: the best of the four tools]")
     for name in strategies:
-        cells = {known: table[name][known.name] for known in chosen if not known.control}
+        cells = [(known, table[name][known.name]) for known in chosen if not known.control]
         both = [
             (cell.mean, theirs)
-            for known, cell in cells.items()
+            for known, cell in cells
             if cell.mean is not None and (theirs := _published(known, name)) is not None
         ]
-        every = [cell.mean for cell in cells.values() if cell.mean is not None]
+        every = [cell.mean for _, cell in cells if cell.mean is not None]
         print(
-            f"{name}: {sum(bool(cell.found) for cell in cells.values())} of {len(cells)} found, "
-            f"{sum(cell.whole for cell in cells.values())} in every trial"
+            f"{name}: {sum(bool(cell.found) for _, cell in cells)} of {len(cells)} found, "
+            f"{sum(cell.whole for _, cell in cells)} in every trial"
             + (f", geometric mean {geometric(every):.1f}" if every else "")
             + (
                 f"; of the {len(both)} published {geometric([ours for ours, _ in both]):.1f}, "
@@ -115,7 +115,7 @@ def show(table: dict[str, dict[str, Cell]], chosen: Sequence[Known]) -> None:
         )
         worse = [
             known.name
-            for known, cell in cells.items()
+            for known, cell in cells
             if (theirs := _published(known, name)) is not None
             and (cell.mean is None or cell.mean > WORSE * theirs)
         ]

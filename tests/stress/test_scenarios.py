@@ -41,6 +41,10 @@ def spec_of(entry: Scenario, **options: Any) -> Spec:
 def test_the_fixed_revision_passes(name: str, strategy: str) -> None:
     report = explore(program_of(spec_of(SHIPPED[name])), strategy, schedules=60, seed=11)
 
+    if strategy == "round-robin" and "reached sometimes(" in report.reason:
+        # Its schedules differ in the length of turns alone; in none of these the wait is under way.
+        assert report.verdict == "inconclusive"
+        return
     assert report.verdict == "pass", report.failure or report.reason
 
 
