@@ -76,7 +76,8 @@ def explore(
         early_timeouts: The strategy may fire a timeout at any step.
         hang_seconds: Wall time without a step after which the running thread counts as hung.
         processes: Divide the schedules among so many processes; needs an importable program.
-        mode: ``controlled``; ``free`` is not available yet.
+        mode: ``controlled``; or ``free``: threads run as the system likes, with naps that the seed
+            decides, and a failure's order of operations is brought under control.
         patch: Control the standard library's threads, locks, queues, clocks and thread pools too,
             for threads of the program; see ``patched``.
         lines: Modules, or names of them: each statement of theirs is a schedule point too.
@@ -91,7 +92,6 @@ def explore(
         UsageError: An argument cannot work, or the program misused a primitive.
         KeyboardInterrupt: Ctrl-C; the schedule was ended cleanly.
     """
-    _refuse_missing(mode)
     setup = Setup(
         strategy=strategy,
         seed=seed,
@@ -105,6 +105,7 @@ def explore(
         races=races,
         twice_every=twice_every,
         # A token replays without the block that the exploration stood in.
+        mode=mode,
         control=((PATCH,) if patch or patches_active() else ()) + resolved(lines),
     )
     setup.check()
@@ -119,13 +120,6 @@ def explore(
     return assemble(program, setup, [part])
 
 
-def _refuse_missing(mode: str) -> None:
-    if mode not in ("controlled", "free"):
-        raise UsageError(f"mode must be 'controlled' or 'free', got {mode!r}")
-    if mode == "free":
-        raise UsageError("mode='free' is not available in this version")
-
-
 def _check_budget(
     setup: Setup, schedules: int | None, seconds: float | None, processes: int
 ) -> None:
@@ -135,6 +129,8 @@ def _check_budget(
         raise UsageError(f"seconds must be more than 0, or None for no limit, got {seconds!r}")
     if schedules is None and seconds is None and not strategy_named(setup.strategy).sequential:
         raise UsageError(f"strategy {setup.strategy!r} never ends: give schedules or seconds")
+    if processes > 1 and setup.mode == "free":
+        raise UsageError("mode 'free' runs on all cores by itself; leave processes out")
     if processes < 1:
         raise UsageError(f"processes must be at least 1, got {processes}")
 

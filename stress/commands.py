@@ -160,7 +160,7 @@ def run(
         show_report(report)
         if lock_log is not None:
             console.show(f"audit the lock log: {PROGRAM} audit {lock_log}")
-    say(console.seed_line(options.seed, last=True), json=json)
+    say(console.seed_line(options.seed, last=True, mode=options.mode), json=json)
     return ExitCode.INTERRUPTED if report.interrupted else of_verdict(report.verdict)
 
 

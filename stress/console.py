@@ -53,9 +53,12 @@ def show(text: str) -> None:
     output().print(Text(text), soft_wrap=True)
 
 
-def seed_line(seed: int, *, last: bool = False) -> str:
+def seed_line(seed: int, *, last: bool = False, mode: str = "controlled") -> str:
     """How a run names its seed, first and last."""
-    return f"seed {seed}" + (": the same seed gives the same run" if last else "")
+    promise = "the same seed gives the same run"
+    if mode == "free":
+        promise = "it decides the naps, and the machine the rest; tokens replay under control"
+    return f"seed {seed}" + (f": {promise}" if last else "")
 
 
 # -- progress -----------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Options:
         early_timeouts: Timeouts may fire at any step.
         hang_seconds: Wall time without a step after which a thread counts as hung.
         logged: Schedules of each scenario that go into the lock log, from the first on.
+        mode: ``controlled`` or ``free``.
     """
 
     strategy: str = "portfolio"
@@ -60,6 +61,7 @@ class Options:
     early_timeouts: bool = False
     hang_seconds: float = 5.0
     logged: int = 0
+    mode: str = "controlled"
 
     def setup(self, spec: Spec, entry: Scenario) -> Setup:
         """What decides each schedule of ``spec``."""
@@ -73,6 +75,7 @@ class Options:
             hang_seconds=self.hang_seconds,
             stop_at_first=not self.keep_going,
             meta=spec.meta(),
+            mode=self.mode,
         )
 
     @property
@@ -100,6 +103,9 @@ class Options:
             raise UsageError(f"--seconds must be more than 0, got {self.seconds:g}")
         if not 0 <= self.seed <= SEED_MAX:
             raise UsageError(f"--seed must be from 0 to {SEED_MAX}, got {self.seed}")
+        if self.mode == "free" and (self.sequential or self.logged):
+            what = "--lock-log" if self.logged else f"--strategy {self.strategy}"
+            raise UsageError(f"--mode free decides no schedule, which {what} needs; leave it out")
         if self.logged and self.sequential:
             raise UsageError(
                 f"--lock-log runs schedules again by their number, which --strategy "

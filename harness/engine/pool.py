@@ -20,7 +20,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.finding import HIDE, PACKAGE, Finding
@@ -99,7 +99,10 @@ class Pool:
         hung: The thread that the watchdog gave up, with all stacks as text; None usually.
         reuse: False gives each thread an OS thread of its own, without thread-local data.
         trace: A trace function for each thread, or None.
+        free: Its threads run side by side, without a baton.
     """
+
+    free: ClassVar[bool] = False
 
     def __init__(self) -> None:
         """No worker yet; they are made when first needed."""
@@ -204,20 +207,17 @@ class Pool:
         """Give up the OS thread that runs ``thread`` (called by the watchdog, without the baton).
 
         The thread gets ``ScheduleAborted`` at its next bytecode; until then the engine looks at
-        who is calling (``_GuardedCore``), so that a thread that comes back late changes nothing.
+        who is calling (``GuardedCore``), so that a thread that comes back late changes nothing.
         """
         for worker in list(self._busy):
             if worker.thread is thread:
                 self._busy.remove(worker)
         self.hung = (thread.name, stacks)
-        _ABANDONED[thread.ident] = 0
         thread.done = True
-        CORE.__class__ = _GuardedCore
+        CORE.__class__ = GuardedCore
         CORE.cut = "hang"
         CORE.unwind()
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident), ctypes.py_object(ScheduleAborted)
-        )
+        banish(thread)
         to = CORE.next_to_unwind()
         CORE.cur = to
         to.wake()
@@ -237,6 +237,14 @@ class Pool:
         return len(self._idle) + len(self._busy)
 
 
+def banish(thread: Thread) -> None:
+    """The OS thread that runs ``thread`` is given up: unwound wherever it comes back."""
+    _ABANDONED[thread.ident] = 0
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(ScheduleAborted)
+    )
+
+
 def _raised_at(error: BaseException) -> tuple[Any, int]:
     """The innermost program frame that ``error`` passed; not in a helper that only raises."""
     found: tuple[Any, int] = (None, 0)
@@ -253,7 +261,7 @@ def _abandoned(pool: Pool, worker: Worker) -> bool:
     return worker not in pool._busy
 
 
-class _GuardedCore(Core):
+class GuardedCore(Core):
     """The engine once there are threads about that it does not control: it looks who is calling.
 
     An abandoned OS thread may come back at any time, in the middle of an operation, and one that
@@ -309,7 +317,7 @@ def strangers_noticed() -> Iterator[None]:
     def noticing(start: Callable[..., Any]) -> Callable[..., Any]:
         def started(*args: Any, **kwargs: Any) -> Any:
             if holder() is not OUTSIDE and holder().ident == _get_ident():
-                CORE.__class__ = _GuardedCore
+                CORE.__class__ = GuardedCore
             return start(*args, **kwargs)
 
         return started
@@ -430,7 +438,7 @@ class Watchdog:
         if thread is OUTSIDE:
             return
         stacks = self._stacks()
-        if thread.index == 0:
+        if thread.index == 0 and not self._pool.free:
             sys.stderr.write(
                 f"lockloom: thread {thread.name!r} (the caller's own) has taken no step for "
                 f"{self._seconds:g} s; it blocks in something the harness does not control\n"

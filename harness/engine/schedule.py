@@ -70,7 +70,7 @@ def run(
     zero.fn = program
     try:
         program()
-        _finish(core, zero)
+        finish(core, zero)
     except ScheduleAborted:
         pass
     except BaseException as error:
@@ -107,7 +107,7 @@ def _begin(
     return zero
 
 
-def _finish(core: Core, zero: Thread) -> None:
+def finish(core: Core, zero: Thread) -> None:
     """The program has returned: what must hold at its end?
 
     Raises:

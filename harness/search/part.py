@@ -54,6 +54,8 @@ class Part:
     named: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
     coverage: Coverage = field(default_factory=Coverage)
+    # Failures in free mode whose order of operations passed under control.
+    unconfirmed: list[str] = field(default_factory=list)
 
     @property
     def first_failing(self) -> int | None:
@@ -91,6 +93,10 @@ def explore_part(
         UsageError: The setup cannot work, or the program misused a primitive.
     """
     setup.check()
+    if setup.mode == "free":
+        from harness.search.captured import free_part
+
+        return free_part(program, setup, first, last, seconds=seconds, progress=progress)
     part = Part(first, rules=setup.rules())
     began = time.monotonic()
     with Stage(setup.hang_seconds, worker, setup.control) as stage:
@@ -149,7 +155,7 @@ def _one(
 
     core, _ = stage.run(program, rules, setup.limits(), begin, schedule)
     if core.cut != "interrupted":
-        _count(core, setup, part)
+        count(core, setup, part)
     if _broken_off(core, stage, part):
         return
     finding = finding_of(core, setup, fair=strategy.fair_in(schedule))
@@ -191,7 +197,8 @@ def _broken_off(core: Core, stage: Stage, part: Part) -> bool:
     return bool(part.cut)
 
 
-def _count(core: Core, setup: Setup, part: Part) -> None:
+def count(core: Core, setup: Setup, part: Part) -> None:
+    """Enter the numbers of the schedule that has just run."""
     part.schedules += 1
     part.steps += min(core.steps, setup.steps_max)
     part.switches += core.switches

@@ -513,7 +513,7 @@ def record_part(
             if recording.cut in ("interrupted", "hang"):
                 raise KeyboardInterrupt if recording.cut == "interrupted" else _hung(stage)
             fair = strategy.fair_in(schedule)
-            failure, story = _told(recording, setup, schedule, fair=fair)
+            failure, story = told(recording, setup, schedule, fair=fair)
             sink(schedule, None if failure is None else failure.attach(program), story)
 
 
@@ -521,7 +521,7 @@ def _begin(strategy: Strategy, schedule: int, core: Core) -> Choose:
     return strategy.begin(core, schedule)
 
 
-def _told(
+def told(
     recording: Recording, setup: Setup, schedule: int, *, fair: bool
 ) -> tuple[Failure | None, Story]:
     """Failure and story of one recorded schedule."""

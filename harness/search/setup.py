@@ -40,6 +40,8 @@ class Setup:
         races: Look for data races.
         control: What of unmodified code is controlled: ``PATCH``, the standard library's threads,
             locks and clocks; and names of modules, each line of which is a schedule point.
+        mode: ``controlled``, or ``free``: threads run as the system likes, and the order of a
+            failure is brought under control. The strategy decides nothing then.
         mode_blind: Lock rules treat readers like writers, as the kernel does.
         twice_every: One in about so many passing schedules is run a second time and compared, to
             see whether the program is deterministic; 0 for none. Searches that enumerate compare
@@ -59,6 +61,7 @@ class Setup:
     races: bool = False
     twice_every: int = TWICE_EVERY
     control: tuple[str, ...] = ()
+    mode: str = "controlled"
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -74,10 +77,24 @@ class Setup:
             )
         if self.steps_max < 1:
             raise UsageError(f"steps_max must be at least 1, got {self.steps_max}")
+        if self.mode not in ("controlled", "free"):
+            raise UsageError(f"mode must be 'controlled' or 'free', got {self.mode!r}")
+        if self.mode == "free":
+            self._check_free()
         if self.twice_every < 0:
             raise UsageError(f"twice_every must be 0 (never) or more, got {self.twice_every}")
         if not self.hang_seconds > 0:
             raise UsageError(f"hang_seconds must be more than 0, got {self.hang_seconds!r}")
+
+    def _check_free(self) -> None:
+        """Refuse what needs a schedule that is decided."""
+        for asked, what in (
+            (self.control, "patch or lines"),
+            (self.races, "races"),
+            (strategy_named(self.strategy).sequential, f"strategy {self.strategy!r}"),
+        ):
+            if asked:
+                raise UsageError(f"mode 'free' decides no schedule: it takes no {what}")
 
     def limits(self) -> Limits:
         """The bounds of one schedule."""

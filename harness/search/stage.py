@@ -39,8 +39,14 @@ class Stage:
     """
 
     def __init__(
-        self, hang_seconds: float, worker: int | None = None, control: Sequence[str] = ()
+        self,
+        hang_seconds: float,
+        worker: int | None = None,
+        control: Sequence[str] = (),
+        *,
+        settle: bool = True,
     ) -> None:
+        self._settle = settle
         self._control = control
         self._seconds = hang_seconds
         self._worker = worker
@@ -66,7 +72,8 @@ class Stage:
         enter = self._exit.enter_context
         CORE.stop = None
         enter(_collector_off())
-        self.refused = enter(settled(self._worker))
+        if self._settle:
+            self.refused = enter(settled(self._worker))
         _say_once(self.refused)
         self.pool = Pool()
         self._exit.callback(self.pool.close)

@@ -73,7 +73,7 @@ def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Explorati
         rules.merge(part.rules)
     failures = _across(program, setup, ordered, rules, _first_of_each(ordered))
     failures.sort(key=lambda failure: (failure.schedule, failure.kind == "lock-order"))
-    if setup.stop_at_first and failures and len(ordered) > 1:
+    if setup.stop_at_first and failures and len(ordered) > 1 and setup.mode != "free":
         stop = failures[0].schedule
         ordered, rules = _until(program, setup, ordered, stop)
         failures = [failure for failure in failures if failure.schedule == stop]
@@ -104,7 +104,7 @@ def _across(
 
     A part knows its own edges only: a cycle may close earlier, or only, with those of others.
     """
-    if len(parts) < 2:
+    if len(parts) < 2 or setup.mode == "free":
         return failures
     found: dict[str, Failure] = {}
     for order in rules.findings:
@@ -171,9 +171,15 @@ def _verdict(
         total.named |= part.named
         total.reached |= part.reached
         total.coverage.merge(part.coverage)
+        total.unconfirmed += part.unconfirmed
         total.exhausted = total.exhausted or part.exhausted
         if part.cut and part.cut != "seconds" and not total.cut:
             total.cut, total.detail = part.cut, part.detail
+    if setup.mode == "free":
+        # Edges of several processes may close a cycle whose schedules nobody can run again.
+        made = {failure.fingerprint for failure in failures}
+        loose = [o for o in rules.findings if not o.fatal and order_key(o) not in made]
+        total.unconfirmed += [f"schedule {o.schedule}, lock-order: {o.message}" for o in loose]
     # A lock-order finding is made once, by the schedule that closed it; blocks cannot count them.
     closed = {order.schedule for order in rules.findings if not order.fatal}
     if closed:
@@ -232,6 +238,11 @@ def certify(
         )
     if total.cut == "interrupted":
         return "inconclusive", f"interrupted after {total.schedules} schedules"
+    if total.unconfirmed:
+        return "inconclusive", (
+            f"{len(total.unconfirmed)} failures of freely running threads passed under control, "
+            f"the first in {total.unconfirmed[0]}"
+        )
     if total.schedules == 0:
         return "inconclusive", "no schedule was run; raise the budget"
     if total.bounded + total.blocked == total.schedules:

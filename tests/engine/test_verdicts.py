@@ -155,11 +155,6 @@ def test_names_reached_are_told() -> None:
     assert ("early", "late") == passes(program).reached
 
 
-def test_what_this_version_cannot_do_is_refused() -> None:
-    with pytest.raises(UsageError, match="mode='free' is not available"):
-        explore(_interleaved, mode="free")
-
-
 def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(UsageError, match="mode must be 'controlled' or 'free'"):
         explore(_interleaved, mode="wild")

@@ -19,7 +19,12 @@ FUNCTION_LINES = 60
 
 # Real threads and locks: the engine, what guards an exploration from outside of any schedule, and
 # what takes the place of them.
-RAW_THREADS = ("harness/engine/", "harness/patch/", "harness/search/stage.py")
+RAW_THREADS = (
+    "harness/engine/",
+    "harness/patch/",
+    "harness/search/free.py",
+    "harness/search/stage.py",
+)
 # Where the order of a set could reach a choice, a finding or a token.
 ORDERED = (
     "harness/engine/",
