@@ -83,7 +83,7 @@ def holds(story: Story) -> list[Span]:
                 taken.setdefault(key, before)
             before = at
         found += [Span("hold", thread, obj, at, past, open=True) for (obj, _), at in taken.items()]
-    return found
+    return sorted(found, key=lambda span: (span.thread, span.begin))
 
 
 def waits(story: Story) -> list[Span]:

@@ -11,7 +11,19 @@ import pytest
 from playwright.sync_api import Browser, Page
 from stress_cli import run_stress
 
-from harness import Mutex, Placed, Shared, explore, observe, parallel, yield_now
+from harness import (
+    Atomic,
+    Event,
+    LockClass,
+    Mutex,
+    Placed,
+    Shared,
+    explore,
+    observe,
+    parallel,
+    spawn,
+    yield_now,
+)
 from harness.engine.view import Placed as Shown
 from harness.explore import Setup, minimize, record_schedule, replay, replay_story
 from harness.search.recording import Failure
@@ -221,6 +233,7 @@ def test_every_step_of_the_film_is_the_storys(
         for step, places in enumerate(shown, 1):
             assert places == {name: p.place for name, p in told(story, step).items()}
         page.keyboard.press("End")
+        assert story.message.splitlines()[-1] in page.locator(".cursor pre").inner_text()
         # The page that the message names is marked, and leads to where it went astray.
         (named,) = page.locator(".thing.named").all()
         name = named.get_attribute("data-thing")
@@ -268,6 +281,77 @@ def test_an_edge_of_the_lock_graph_leads_to_where_it_was_made(
         edge.focus()
         page.keyboard.press("Enter")
         assert now(page) == len(story.steps) + 1  # wanted, and never had
+
+
+def order() -> None:
+    first, second = Mutex("first", LockClass("First")), Mutex("second", LockClass("Second"))
+    with first, second:
+        pass
+
+    def other_way() -> None:
+        with second, first:
+            pass
+
+    spawn(other_way).join()
+
+
+def asleep() -> None:
+    event = Event("event")
+    parallel(event.wait, yield_now)
+
+
+def spinning() -> None:
+    flag = Atomic(0, "flag")
+
+    def spin() -> None:
+        while not flag.load():
+            yield_now()
+
+    parallel(spin, spin)
+
+
+def forgetful() -> None:
+    lock = Mutex("lock")
+    parallel(lock.acquire, yield_now)
+
+
+def racing() -> None:
+    cell = Shared(0, "cell")
+    parallel(lambda: cell.set(1), lambda: cell.set(2))
+
+
+def at_once() -> None:
+    raise ValueError("before any step")
+
+
+@pytest.mark.parametrize(
+    ("program", "kind"),
+    [
+        (order, "lock-order"),
+        (asleep, "lost-wakeup"),
+        (spinning, "livelock"),
+        (forgetful, "leak"),
+        (racing, "data-race"),
+        (at_once, "exception"),
+    ],
+)
+def test_a_failure_of_any_kind_is_shown(
+    browser: Browser, tmp_path: Path, program: Callable[[], None], kind: str
+) -> None:
+    races = kind == "data-race"
+    failure = explore(program, "random", schedules=20, steps_max=2_500, races=races).failure
+    assert failure is not None
+    assert failure.kind == kind
+    path = tmp_path / "report.html"
+    path.write_text(failure.html(), encoding="utf-8")
+    with opened(browser, path) as page:
+        assert page.locator("h1").inner_text().startswith(f"✗ {kind} in ")
+        assert failure.message.splitlines()[0] in page.locator("header").inner_text()
+        for key in ("Home", "ArrowRight", "n", "f", "End", "f"):
+            page.keyboard.press(key)
+        last = page.locator("#slider")
+        assert last.count() == (failure.steps > 0)
+        assert not last.count() or int(last.input_value()) >= failure.steps
 
 
 # -- what holds of every page ---------------------------------------------------------------------

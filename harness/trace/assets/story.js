@@ -51,7 +51,8 @@ class Story {
         + (wait.since ? `; taken at ${wait.since}` : "")),
     ].flat()));
     if (lines.length) return el("ol", { class: "happened" }, lines);
-    const texts = [data.message, ...data.findings].filter(Boolean);
+    // A finding of the lock rules begins with the message.
+    const texts = data.findings.length ? data.findings : [data.message].filter(Boolean);
     return el("div", {}, [
       ...texts.map((text) => el("pre", { class: "happened" }, text)),
       data.exception ? el("details", {}, [el("summary", {}, "traceback"), el("pre", {}, data.exception)]) : null,
@@ -199,8 +200,14 @@ class Story {
     replace(this.cursor, [
       el("h3", {}, row ? `step ${now}` : "the end"),
       el("dl", { class: "at" }, facts.flatMap(([what, value]) => [el("dt", {}, what), el("dd", {}, value)])),
-      this.source(row ? row[4] : run.ends[run.ends.length - 1][2]),
+      this.source(row ? row[4] : run.ends[run.ends.length - 1][2]) || this.raised(row),
     ]);
+  }
+
+  // What struck has no step of its own: the innermost frames of its traceback, or what it says.
+  raised(row) {
+    if (row || this.run !== this.runs[0]) return null;
+    return el("pre", {}, (this.data.exception || this.data.message).split("\n").slice(-7).join("\n"));
   }
 
   source(site) {
@@ -217,8 +224,9 @@ class Story {
   }
 
   key(event) {
+    if (!this.run.steps.length) return;
     const by = { ArrowLeft: -1, ArrowRight: 1, j: 1, k: -1, Home: "first", End: "last", n: "next", p: "before" }[event.key];
-    if (by !== undefined && this.run.steps.length) this.go(by);
+    if (by !== undefined) this.go(by);
     else if (event.key === "f") this.toggleFold();
     else return;
     event.preventDefault();
@@ -253,7 +261,8 @@ function drawGraph(graph, onpick) {
     const [y, z] = [ay + HIGH / 2, by + HIGH / 2];
     // What skips a layer bows, so as not to hide behind its boxes.
     const bow = Math.max(0, Math.round((bx - ax) / (BOX + GAP)) - 1) * (y > z ? 34 : -34);
-    let path = `M${ax + BOX} ${y} C${ax + BOX + GAP} ${y + bow} ${bx - GAP} ${z + bow} ${bx} ${z}`;
+    const reach = bow ? GAP : GAP / 2;
+    let path = `M${ax + BOX} ${y} C${ax + BOX + reach} ${y + bow} ${bx - reach} ${z + bow} ${bx} ${z}`;
     let tip = `M${bx - 7} ${z - 4} L${bx} ${z} L${bx - 7} ${z + 4} Z`;
     if (bx <= ax) {
       const up = Math.min(y, z) - 34;
