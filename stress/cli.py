@@ -20,6 +20,7 @@ from loguru import logger
 from harness.errors import InternalError, ReplayDivergence, TokenError, UsageError
 from harness.strategies import names as strategy_names
 from stress import catalogue, commands, help_texts, hunts, logging_setup
+from stress import verify as verifying
 from stress.exit_codes import ExitCode
 from stress.pictures import Pictures
 from stress.pool import WorkerError
@@ -67,7 +68,7 @@ Strategy: TypeAlias = Annotated[
 ]
 Depth: TypeAlias = Annotated[int, typer.Option("--depth", help="Ordering constraints pct aims at.")]
 Preemptions: TypeAlias = Annotated[
-    int | None, typer.Option("--preemptions", help="Bound of an exhaustive search (dfs).")
+    int | None, typer.Option("--preemptions", help="Bound of an exhaustive search.")
 ]
 Seconds: TypeAlias = Annotated[
     float | None, typer.Option("--seconds", help="Time for all scenarios together.")
@@ -104,14 +105,7 @@ Catalogue: TypeAlias = Annotated[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line.
-
-    Args:
-        argv: Without the program's name; None takes the process's.
-
-    Returns:
-        The exit code.
-    """
+    """Run a command line and return the exit code; ``argv`` of None takes the process's own."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     logging_setup.configure()
@@ -450,6 +444,43 @@ def _minimize(
     from stress import shorter
 
     return shorter.minimize(token, json=json, mutant_file=mutant_file)
+
+
+@app.command("verify", help=help_texts.VERIFY, short_help="Run every interleaving.")
+def _verify(
+    scenarios: Names = None,
+    preemptions: Preemptions = None,
+    revision: Revision = "fixed",
+    schedules: Annotated[int | None, typer.Option(help="Of each scenario, at most.")] = None,
+    seconds: Seconds = verifying.SECONDS_DEFAULT,
+    seed: Seed = "0",
+    jobs: Jobs = None,
+    faults: Faults = "",
+    param: Params = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    del debug
+    logging_setup.configure(quiet=quiet, log_file=log_file)
+    options = _options(
+        seed=seed,
+        jobs=jobs,
+        strategy=verifying.STRATEGY,
+        schedules=schedules,
+        seconds=seconds,
+        preemptions=preemptions,
+    )
+    return verifying.verify(
+        scenarios or [],
+        options,
+        json=json,
+        quiet=quiet,
+        revision=revision,
+        faults=faults,
+        params=param or [],
+    )
 
 
 @app.command("mutants", help=help_texts.MUTANTS, short_help="Find every planted bug.")

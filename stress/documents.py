@@ -66,7 +66,7 @@ def of_result(result: Result) -> Document:
         "steps": 0 if exploration is None else exploration.steps,
         "switches": 0 if exploration is None else exploration.switches,
         "seconds": round(result.seconds, 3),
-        "failures": [_failure(found) for found in result.found],
+        "failures": [of_failure(found) for found in result.found],
         "evidence": None if exploration is None else _evidence(exploration.evidence),
     }
 
@@ -76,7 +76,8 @@ def _evidence(evidence: Evidence | None) -> Document | None:
     return None if evidence is None else asdict(evidence)
 
 
-def _failure(found: Found) -> Document:
+def of_failure(found: Found) -> Document:
+    """One failure of an exploration."""
     failure = found.failure
     return {
         "kind": failure.kind,

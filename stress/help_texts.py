@@ -16,6 +16,7 @@ Examples:
   python -m stress run 'commit*' --seed 7         some of them, with another seed
   python -m stress replay TOKEN                   the same failure again, with its story
   python -m stress minimize TOKEN                 that failure with the fewest preemptions
+  python -m stress verify commit-supply           every interleaving of one
   python -m stress mutants --only M08,M19         find planted bugs
   python -m stress audit locks.jsonl              judge the lock order of a log
 
@@ -87,6 +88,17 @@ Examples:
 Find a schedule that fails in the same way with the fewest preemptions, then the fewest switches,
 then the fewest steps; say what proves it; and show the one pair of steps whose order decides, the
 failing and the passing order side by side. Exit code 3 where the token no longer fails.
+"""
+
+VERIFY: Final = """\
+\b
+Examples:
+  python -m stress verify commit-supply
+  python -m stress verify 'commit*' --preemptions 2
+  python -m stress verify evict-timer --revision seed
+
+Run every interleaving that differs from the others, or every one with few preemptions. Passes only
+where the search came to its end; exit code 3 where a budget ended first.
 """
 
 MUTANTS: Final = """\

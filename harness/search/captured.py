@@ -50,13 +50,13 @@ def free_part(
                 watchdog.schedule(0)
                 run.enter(core, schedule, free)
                 if progress is not None and part.schedules % _PROGRESS_EVERY == 0:
-                    progress(part.schedules, len(part.failures))
+                    progress(part.schedules, len(part.failures), None)
                 if setup.stop_at_first and part.failures:
                     break
                 schedule += 1
         run.pool.close()
         if progress is not None:
-            progress(part.schedules, len(part.failures))
+            progress(part.schedules, len(part.failures), None)
     part.rules.resolve(resolved)
     part.seconds = time.monotonic() - began
     for failure in part.failures:

@@ -85,7 +85,7 @@ def explore_part(
         last: Number of the last one.
         seconds: Wall time after which no further schedule begins.
         worker: Which core to run on; None chooses.
-        progress: Called now and then with the schedules done and the failures found so far.
+        progress: Called now and then; see ``Progress``.
         learning: What this process has seen of the same exploration, for strategies that learn;
             what is missing of it is run first, and what is run is added.
 
@@ -117,13 +117,13 @@ def explore_part(
                 break
             _one(stage, program, setup, strategy, schedule, part, pupil)
             if progress is not None and part.schedules % _PROGRESS_EVERY == 0:
-                progress(part.schedules, len(part.failures))
+                progress(part.schedules, len(part.failures), strategy.left)
             if setup.stop_at_first and part.failures:
                 break
             schedule += 1
         part.exhausted = strategy.exhausted and not part.bounded
         if progress is not None:
-            progress(part.schedules, len(part.failures))
+            progress(part.schedules, len(part.failures), strategy.left)
     part.rules.resolve(resolved)
     part.seconds = time.monotonic() - began
     for failure in part.failures:

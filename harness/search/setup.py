@@ -14,7 +14,8 @@ from harness.strategies import Options, strategy_named
 
 Program = Callable[[], object]
 Meta = dict[str, str | int]
-Progress = Callable[[int, int], None]
+# Schedules done, failures found, and about how many schedules are left where that can be told.
+Progress = Callable[[int, int, float | None], None]
 
 # In ``Setup.control``; no name of a module.
 PATCH: Final = "-patch"

@@ -11,8 +11,9 @@ A new strategy is one file with one ``@register``.
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from harness.errors import UsageError
@@ -32,7 +33,7 @@ class Options:
     Attributes:
         seed: Not negative; the only source of randomness.
         depth: Ordering constraints that ``pct`` aims at, from 1.
-        preemptions: Bound of ``dfs``; None explores all.
+        preemptions: Bound of ``dfs`` and ``dpor``; None explores all.
         length: Steps of the longest pilot schedule from its first decision on.
         threads: Threads of the pilot schedules, at most.
         profile: What the pilot schedules did.
@@ -158,6 +159,11 @@ class Strategy:
         """Whether every schedule (within the bound) has been run."""
         return False
 
+    @property
+    def left(self) -> float | None:
+        """An estimate of the schedules that are left; None where a search has no end."""
+        return None
+
 
 def register(strategy: type[Strategy]) -> type[Strategy]:
     """Make ``strategy`` known by its name."""
@@ -221,6 +227,42 @@ def deciding(core: Core, pick: Callable[[list[Thread]], Thread], *, always: bool
         return thread
 
     return choose
+
+
+def diverged(core: Core, before: Sequence[int], enabled: Sequence[Thread]) -> None:
+    """End the schedule: the same choices led somewhere else, the program is not deterministic.
+
+    Args:
+        core: The engine.
+        before: Indexes of the threads that could run here in an earlier schedule.
+        enabled: Threads that can run now.
+    """
+    names = [core.threads[i].name for i in before if i < len(core.threads)]
+    now = [thread.name for thread in enabled]
+    core.nondeterministic(
+        f"after the same choices, step {core.steps} had {', '.join(names) or 'no thread'} "
+        f"enabled before and has {', '.join(now)} now"
+    )
+
+
+def estimated_left(path: Iterable[tuple[int, int]], schedules: int) -> float:
+    """How many schedules a depth-first search still has to run, about.
+
+    Every alternative of a decision is taken to hold as much of the tree as its siblings.
+
+    Reference: Knuth, "Estimating the Efficiency of Backtrack Programs", 1975; read backwards, as in
+    Kilby, Slaney, Thiebaux and Walsh, "Estimating Search Tree Size", AAAI 2006, section 3.
+
+    Args:
+        path: For each decision from the root on, how many alternatives are done and how many are
+            there or under way.
+        schedules: Run so far.
+    """
+    done, share = 0.0, 1.0
+    for over, still in path:
+        share /= over + still
+        done += over * share
+    return schedules * (1 - done) / done if done else math.inf
 
 
 def _index(thread: Thread) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.strategies.base import Options, Strategy, deciding, register
+from harness.strategies.base import Options, Strategy, deciding, diverged, estimated_left, register
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
@@ -40,11 +40,18 @@ class DepthFirst(Strategy):
         super().__init__(options)
         self._path: list[_Decision] = []
         self._done = False
+        self._schedules = 0
 
     @property
     def exhausted(self) -> bool:
         """Whether the tree (within the bound) is done."""
         return self._done
+
+    @property
+    def left(self) -> float:
+        """See ``Strategy.left``."""
+        path = [(d.taken, len(d.alternatives) - d.taken) for d in self._path]
+        return estimated_left(path, self._schedules) if path else 0.0
 
     def begin(self, core: Core, schedule: int) -> Choose:
         """See ``Strategy.begin``; follows the stored path, then takes first alternatives."""
@@ -61,7 +68,7 @@ class DepthFirst(Strategy):
             index = decision.alternatives[decision.taken]
             thread = core.threads[index] if index < len(core.threads) else core.cur
             if decision.enabled != [other.index for other in enabled]:
-                self._diverged(core, decision, enabled)
+                diverged(core, decision.enabled, enabled)
             return thread
 
         return deciding(core, pick)
@@ -74,17 +81,9 @@ class DepthFirst(Strategy):
             order = [thread for thread in order if thread is cur or not core.costs(cur, thread)]
         return _Decision([thread.index for thread in enabled], [thread.index for thread in order])
 
-    def _diverged(self, core: Core, decision: _Decision, enabled: list[Thread]) -> None:
-        """The same choices led somewhere else: the program is not deterministic."""
-        names = [core.threads[i].name for i in decision.enabled if i < len(core.threads)]
-        now = [thread.name for thread in enabled]
-        core.nondeterministic(
-            f"after the same choices, step {core.steps} had {', '.join(names) or 'no thread'} "
-            f"enabled before and has {', '.join(now)} now"
-        )
-
     def backtrack(self) -> None:
         """Move to the next unexplored alternative; called after every schedule."""
+        self._schedules += 1
         path = self._path
         while path:
             decision = path[-1]

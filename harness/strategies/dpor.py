@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.strategies.base import Options, Strategy, deciding, register
-from harness.strategies.dependence import Footprint, Operation, at, depend
-from harness.strategies.order import PartialOrder, Step, excludes
+from harness.strategies.base import Options, Strategy, deciding, diverged, estimated_left, register
+from harness.strategies.dependence import Footprint, at, depend
+from harness.strategies.order import PartialOrder, Step, Watch, excludes
+from harness.strategies.within import WithinBound
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
-    from harness.engine.thread import Recorder, Thread
-    from harness.engine.view import View
+    from harness.engine.thread import Thread
 
 # What a thread does wrong by itself: nobody else's step could have prevented it later.
 _OWN: Final = frozenset({"assertion", "exception", "guard"})
@@ -84,60 +84,6 @@ class Place:
         return False
 
 
-class _Watch:
-    """Hears what operations return, and of the end of a schedule before anything is taken down."""
-
-    def __init__(self, search: Dpor, core: Core) -> None:
-        self._search = search
-        self._core = core
-        self._other: Recorder | None = core.recorder
-        self.operation: Operation | None = None
-        # What could have run, or waited, when the schedule failed.
-        self.left: list[Operation] = []
-
-    def publish(self, thread: Thread) -> None:
-        """See ``Recorder``; what is announced is read when the step is over."""
-        if self._other is not None:
-            self._other.publish(thread)
-
-    def step(self, thread: Thread, steps: int) -> None:
-        """See ``Recorder``."""
-        if self._other is not None:
-            self._other.step(thread, steps)
-
-    def note(self, text: str) -> None:
-        """See ``Recorder``."""
-        if self._other is not None:
-            self._other.note(text)
-
-    def observe(self, view: View) -> None:
-        """See ``Recorder``."""
-        if self._other is not None:
-            self._other.observe(view)
-
-    def ended(self) -> None:
-        """See ``Recorder``."""
-        if self._other is not None:
-            self._other.ended()
-
-    def outcome(self, value: object) -> None:
-        """The operation of the step that runs returned ``value``."""
-        if self.operation is not None:
-            self.operation.value = value
-        if self._other is not None:
-            self._other.outcome(value)
-
-    def freeze(self) -> None:
-        """The schedule ends here."""
-        core = self._core
-        self._search.order.end(core)
-        for thread in core.threads:
-            if not thread.done and (thread.started or thread.index == 0):
-                self.left.append(Operation(thread, early=core.early))
-        if self._other is not None:
-            self._other.freeze()
-
-
 @register
 class Dpor(Strategy):
     """Explores every class of equivalent schedules once; see the module."""
@@ -145,29 +91,43 @@ class Dpor(Strategy):
     name = "dpor"
     fair = False
     sequential = True
+    bounded = True
 
     def __init__(self, options: Options) -> None:
         """Start at the root."""
         super().__init__(options)
+        bound = options.preemptions
+        self._within = None if bound is None else WithinBound(bound)
         self.order = PartialOrder()
         self._path: list[Place] = []
         self._fresh = 0
         self._exhausted = False
-        self._watch: _Watch | None = None
+        self._schedules = 0
+        self._watch: Watch | None = None
         self._core: Core | None = None
 
     @property
     def exhausted(self) -> bool:
-        """Whether every class has been explored."""
-        return self._exhausted
+        """Whether every class, or all within the bound, has been explored."""
+        return self._exhausted if self._within is None else self._within.exhausted
+
+    @property
+    def left(self) -> float:
+        """See ``Strategy.left``; races that are still to be found are not in it."""
+        if self._within is not None:
+            return self._within.left
+        path = [(place.done, 1 + len(place.tree)) for place in self._path]
+        return estimated_left(path, self._schedules) if path else 0.0
 
     def begin(self, core: Core, schedule: int) -> Choose:
         """See ``Strategy.begin``; follows the stored path, then whoever does not sleep."""
+        if self._within is not None:
+            return self._within.begin(core)
         path = self._path
         fresh = self._fresh
         order = self.order
         self._core = core
-        watch = self._watch = _Watch(self, core)
+        watch = self._watch = Watch(self.order, core, fresh + 1 if path else 0)
         core.recorder = watch
 
         def pick(enabled: list[Thread]) -> Thread:
@@ -177,7 +137,7 @@ class Dpor(Strategy):
                 self._open(core, enabled)
             place = path[depth]
             if depth <= fresh and place.enabled != tuple(t.index for t in enabled):
-                _diverged(core, place, enabled)
+                diverged(core, place.enabled, enabled)
             thread = core.threads[place.chosen]
             if depth >= fresh:
                 watch.operation = order.begin(core, thread)
@@ -209,10 +169,15 @@ class Dpor(Strategy):
 
     def backtrack(self) -> None:
         """Look for races in the schedule that has ended, and move to what is still to explore."""
+        if self._within is not None:
+            self._within.backtrack()
+            return
         core, watch, path, order = self._core, self._watch, self._path, self.order
+        self._schedules += 1
         assert core is not None
         assert watch is not None
         order.end(core)
+        del path[len(order.steps) :]  # a program that is not deterministic may end before its time
         for number in range(self._fresh, len(order.steps)):
             self._reverse_all(order.steps[number], number)
         failed = core.finding
@@ -235,7 +200,7 @@ class Dpor(Strategy):
             path.pop()
         self._exhausted = True
 
-    def _instead(self, watch: _Watch) -> None:
+    def _instead(self, watch: Watch) -> None:
         """The last step failed: what the others were about to do never came to pass."""
         order = self.order
         place = self._path[-1]
@@ -327,13 +292,3 @@ class _Sequence:
             branch.children.append(child)
             branch = child
         return first
-
-
-def _diverged(core: Core, place: Place, enabled: list[Thread]) -> None:
-    """The same choices led somewhere else: the program is not deterministic."""
-    names = [core.threads[i].name for i in place.enabled if i < len(core.threads)]
-    now = [thread.name for thread in enabled]
-    core.nondeterministic(
-        f"after the same choices, step {core.steps} had {', '.join(names) or 'no thread'} "
-        f"enabled before and has {', '.join(now)} now"
-    )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.engine.core import Core
-    from harness.engine.thread import Thread
+    from harness.engine.thread import Recorder, Thread
+    from harness.engine.view import View
 
 
 class Step:
@@ -40,9 +41,20 @@ class Step:
         holds: Locks that its thread held alone when it began.
         shares: All locks that its thread held.
         joins: The thread that it waited for to end; -1 for none.
+        ordinal: Which of its thread's steps it is, from 0.
     """
 
-    __slots__ = ("clock", "footprint", "holds", "joins", "past", "shares", "takes", "thread")
+    __slots__ = (
+        "clock",
+        "footprint",
+        "holds",
+        "joins",
+        "ordinal",
+        "past",
+        "shares",
+        "takes",
+        "thread",
+    )
 
     def __init__(self, operation: Operation, past: Clock) -> None:
         """As it begins; ``footprint`` and ``clock`` follow."""
@@ -54,6 +66,7 @@ class Step:
         self.holds = operation.holds
         self.shares = operation.shares
         self.joins = operation.obj.index if operation.kind == "join" else -1
+        self.ordinal = 0
 
 
 class PartialOrder:
@@ -127,6 +140,8 @@ class PartialOrder:
         step.footprint = operation.footprint(announced, judged(core), over=thread.done)
         before = joined(joined(step.past, self._floor), self._seen(step))
         step.clock = with_step(before, thread.index, number)
+        own = at(before, thread.index)
+        step.ordinal = self.steps[own].ordinal + 1 if own >= 0 else 0
         self.steps.append(step)
         if step.footprint is None:
             self._wild.append(number)
@@ -239,3 +254,71 @@ def excludes(earlier: Step, later: Step) -> bool:
         return True
     lock, alone = later.takes
     return lock is not None and lock in (earlier.shares if alone else earlier.holds)
+
+
+class Watch:
+    """Hears what operations return, and of the end of a schedule before anything is taken down."""
+
+    def __init__(self, order: PartialOrder, core: Core, steps: int) -> None:
+        """Listens to the schedule that is about to run, beside whoever listens already.
+
+        Args:
+            order: Grows with the schedule.
+            core: The engine.
+            steps: How many the schedule has at least, if the program is deterministic.
+        """
+        self._order = order
+        self._core = core
+        self._steps = steps
+        self._other: Recorder | None = core.recorder
+        self.operation: Operation | None = None
+        # What could have run, or waited, when the schedule failed.
+        self.left: list[Operation] = []
+
+    def publish(self, thread: Thread) -> None:
+        """See ``Recorder``; what is announced is read when the step is over."""
+        if self._other is not None:
+            self._other.publish(thread)
+
+    def step(self, thread: Thread, steps: int) -> None:
+        """See ``Recorder``."""
+        if self._other is not None:
+            self._other.step(thread, steps)
+
+    def note(self, text: str) -> None:
+        """See ``Recorder``."""
+        if self._other is not None:
+            self._other.note(text)
+
+    def observe(self, view: View) -> None:
+        """See ``Recorder``."""
+        if self._other is not None:
+            self._other.observe(view)
+
+    def ended(self) -> None:
+        """The program has returned; no earlier than it did with the same choices before."""
+        core = self._core
+        if core.steps < self._steps:
+            core.nondeterministic(
+                f"after the same choices, the program ended at step {core.steps} "
+                f"and went on there before"
+            )
+        if self._other is not None:
+            self._other.ended()
+
+    def outcome(self, value: object) -> None:
+        """The operation of the step that runs returned ``value``."""
+        if self.operation is not None:
+            self.operation.value = value
+        if self._other is not None:
+            self._other.outcome(value)
+
+    def freeze(self) -> None:
+        """The schedule ends here."""
+        core = self._core
+        self._order.end(core)
+        for thread in core.threads:
+            if not thread.done and (thread.started or thread.index == 0):
+                self.left.append(Operation(thread, early=core.early))
+        if self._other is not None:
+            self._other.freeze()

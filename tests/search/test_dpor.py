@@ -25,6 +25,8 @@ from harness import (
     sleep,
     spawn,
 )
+from harness.search.part import explore_part
+from harness.search.setup import Setup
 
 _SCHEDULES = 1_200
 
@@ -33,7 +35,7 @@ def _found(report: Exploration) -> set[tuple[str, str]]:
     return {(failure.kind, failure.fingerprint) for failure in report.failures}
 
 
-def _compare(drawn: Drawn, *, early: bool = False) -> Exploration | None:
+def _compare(drawn: Drawn, *, early: bool = False, bound: int | None = None) -> Exploration | None:
     """Both searches, to their ends; None where brute force does not get there."""
     everything: set[str] = set()
     reached: set[str] = set()
@@ -43,6 +45,7 @@ def _compare(drawn: Drawn, *, early: bool = False) -> Exploration | None:
         schedules=_SCHEDULES,
         stop_at_first=False,
         early_timeouts=early,
+        preemptions=bound,
     )
     if not whole.exhausted:
         return None
@@ -52,6 +55,7 @@ def _compare(drawn: Drawn, *, early: bool = False) -> Exploration | None:
         schedules=_SCHEDULES * 2,
         stop_at_first=False,
         early_timeouts=early,
+        preemptions=bound,
     )
     assert report.exhausted
     assert everything == reached
@@ -251,3 +255,99 @@ def test_a_budget_that_runs_out_is_not_exhaustion() -> None:
     assert (report.exhausted, report.schedules) == (False, 23)
     assert (whole.exhausted, whole.schedules) == (True, 24)
     assert whole.reason == "no failure in every schedule"
+
+
+# -- within a bound -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", [0, 1, 2])
+def test_within_a_bound_it_finds_what_brute_force_finds_there(bound: int) -> None:
+    reports = [_compare(draw(seed), bound=bound) for seed in range(20)]
+
+    compared = [report for report in reports if report is not None]
+    assert len(compared) >= 15
+    assert sum(report.failure is not None for report in compared) >= 3
+
+
+def test_a_bound_is_respected_and_said() -> None:
+    def program() -> None:
+        cell = Shared(0)
+
+        def add() -> None:
+            cell.set(cell.get() + 1)
+
+        parallel(add, add)
+        assert cell.peek() == 2
+
+    none = explore(program, "dpor", schedules=None, preemptions=0)
+    one = explore(program, "dpor", schedules=None, preemptions=1)
+
+    assert (none.verdict, none.exhausted, none.preemptions) == ("pass", True, 0)
+    assert none.reason == "no failure in every schedule with at most 0 preemptions"
+    assert one.failure is not None
+    assert one.failure.preemptions == 1
+
+
+def test_within_a_bound_equal_states_are_searched_once() -> None:
+    """Two threads that share nothing: brute force runs them in every order within the bound."""
+
+    def program() -> None:
+        cells = [Shared(0) for _ in range(2)]
+
+        def write(i: int) -> None:
+            for value in range(6):
+                cells[i].set(value)
+
+        parallel(lambda: write(0), lambda: write(1))
+
+    brute = explore(program, "dfs", schedules=None, preemptions=6)
+    report = explore(program, "dpor", schedules=None, preemptions=6)
+
+    assert report.exhausted
+    assert report.schedules * 5 < brute.schedules
+
+
+# -- programs that are not deterministic, and what is left --------------------------------------
+
+
+@pytest.mark.parametrize("bound", [None, 1])
+def test_a_program_that_ends_before_its_time_is_nondeterministic(bound: int | None) -> None:
+    """It goes on for one step less in every schedule."""
+    runs = [6]
+
+    def program() -> None:
+        cell = Shared(0)
+
+        def write() -> None:
+            for value in range(runs[0]):
+                cell.set(value)
+
+        runs[0] -= 1
+        parallel(write, write)
+
+    report = explore(program, "dpor", schedules=4, preemptions=bound)
+
+    assert report.failure is not None
+    assert report.failure.kind == "nondeterminism"
+
+
+@pytest.mark.parametrize("strategy", ["dfs", "dpor"])
+def test_the_estimate_of_what_is_left_ends_at_nothing(strategy: str) -> None:
+    told: list[tuple[int, float | None]] = []
+
+    def program() -> None:
+        cell = Atomic(0)
+        parallel(*[cell.fetch_add] * 5)
+
+    explore_part(
+        program,
+        Setup(strategy=strategy),
+        1,
+        None,
+        progress=lambda schedules, _failures, left: told.append((schedules, left)),
+    )
+
+    lefts = [(schedules, left) for schedules, left in told if left is not None]
+    assert lefts == told
+    assert lefts[-1] == (120, 0.0)
+    assert all(left < 2 * (120 - schedules) for schedules, left in lefts[:-1])

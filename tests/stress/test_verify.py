@@ -1,16 +1,15 @@
-"""``dpor`` on the model: what sampling meets is among what it explored."""
+"""``verify``, and ``dpor`` on the model: what sampling meets is among what it explored."""
 
 from __future__ import annotations
 
 import pytest
 from partial_orders import explored, sampled
+from stress_cli import Cli
 
 from stress.catalogue import Spec, program_of
 
 
-@pytest.mark.parametrize(
-    "scenario", ["commit-supply", "commit-decommit", "close-request", "create-lender"]
-)
+@pytest.mark.parametrize("scenario", ["commit-supply", "close-request", "create-lender"])
 def test_every_class_that_sampling_meets_is_explored(scenario: str) -> None:
     """So what threads of the model share without a primitive is ordered by one, or is told."""
     program = program_of(Spec(scenario))
@@ -20,3 +19,48 @@ def test_every_class_that_sampling_meets_is_explored(scenario: str) -> None:
 
     assert 3 < len(met) <= len(all_classes)
     assert met <= all_classes
+
+
+def test_a_scenario_passes_where_the_search_came_to_its_end(cli: Cli) -> None:
+    ran = cli("verify", "close-request", "fault-decommit", "--json", "--jobs", 2, scenarios=None)
+
+    assert ran.code == 0
+    assert ran.json["exhausted"] is True
+    assert ran.json["verdict"] == "pass"
+    rows = ran.json["scenarios"]
+    assert [row["name"] for row in rows] == ["fault-decommit", "close-request"]
+    assert ran.json["schedules"] == sum(row["schedules"] for row in rows) > 10
+    assert ran.json["blocked"] == 0
+
+
+def test_a_budget_that_ends_first_leaves_it_open(cli: Cli) -> None:
+    ran = cli("verify", "commit-supply", "--schedules", 5, "--json", scenarios=None)
+
+    assert (ran.code, ran.json["exhausted"], ran.json["verdict"]) == (3, False, "inconclusive")
+    assert ran.json["schedules"] == 5
+    assert "the budget ended first" in ran.json["scenarios"][0]["reason"]
+
+
+@pytest.mark.parametrize("options", [(), ("--preemptions", 1)], ids=["all", "bound"])
+def test_a_defect_of_the_seed_is_found(cli: Cli, options: tuple[object, ...]) -> None:
+    scenario = "close-lender-fault"
+    ran = cli("verify", scenario, "--revision", "seed", *options, "--json", scenarios=None)
+
+    assert (ran.code, ran.json["verdict"]) == (1, "fail")
+    (failure,) = ran.json["scenarios"][0]["failures"]
+    again = cli("replay", failure["token"], "--json", scenarios=None)
+    assert (again.code, again.json["reproduced"]) == (1, True)
+
+
+def test_a_bound_and_its_scope_are_shown(cli: Cli) -> None:
+    ran = cli("verify", "close-request", "--preemptions", 1, scenarios=None)
+
+    assert ran.code == 0
+    assert "every schedule with at most 1 preemptions was run of 1 of 1 scenarios" in ran.out
+
+
+def test_a_scenario_must_be_named(cli: Cli) -> None:
+    ran = cli("verify")
+
+    assert ran.code == 2
+    assert "verify which scenario?" in ran.error
