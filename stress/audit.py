@@ -8,22 +8,27 @@ on the order in which they are given.
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeAlias
 
 import msgspec
 
 from harness.errors import UsageError
 from harness.lockorder.classes import flag_names
 from harness.lockorder.findings import TIERS, Finding, Witness
+from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace.events import Site
 from harness.trace.lockread import is_log
+from harness.trace.logimport import translated
 from harness.trace.logjudge import LogJudge
 from harness.trace.logrules import RECLAIM, sleeps_under_spin
 from harness.trace.logstate import HARMLESS, INTEGRITY
 from harness.trace.logtrace import circle_of
+from stress.audit_policy import NO_POLICY, Policy
 from stress.audit_report import (
     AuditClass,
     AuditEdge,
@@ -34,11 +39,16 @@ from stress.audit_report import (
     plural,
     render_text,
 )
+from stress.pool import Crash, Task, WorkerError, run_tasks
 
 __all__ = ["AuditReport", "audit_paths", "read_golden", "render_text", "to_json"]
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".zlock", ".zlock.gz")
 _STDIN: Final = "-"
+# Runs of one log, so that each has its numbers whoever reads it.
+_RUNS_MAX: Final = 1 << 32
+# Traces of others are read whole.
+_FOREIGN_BYTES_MAX: Final = 1 << 28
 
 
 def audit_paths(
@@ -47,6 +57,11 @@ def audit_paths(
     fail_on: str = "latent",
     mode_blind: bool = False,
     golden: Iterable[tuple[str, str]] | None = None,
+    replay: bool = False,
+    policy: Policy = NO_POLICY,
+    size_max: int = SIZE_MAX,
+    budget: int = BUDGET,
+    jobs: int = 1,
 ) -> AuditReport:
     """Audit lock logs.
 
@@ -58,6 +73,11 @@ def audit_paths(
         mode_blind: Judge readers like writers, as the kernel does.
         golden: Edges that there should be. One that is observed and not among them is a finding;
             one that is not observed is only listed.
+        replay: Run what is predicted of our own scenarios; what comes true is ``confirmed``.
+        policy: What people have decided: a declared order, allowances, a baseline.
+        size_max: Longest circle of threads that is predicted.
+        budget: States that the exhaustive search may visit for one candidate.
+        jobs: Processes that read logs; the report is the same for any number of them.
 
     Raises:
         UsageError: A path does not exist, holds no log, or cannot be read; an unknown tier.
@@ -65,10 +85,13 @@ def audit_paths(
     if fail_on not in TIERS:
         raise UsageError(f"unknown tier {fail_on!r}; the tiers are {', '.join(TIERS)}")
     files, skipped = _expand(paths)
-    judge = LogJudge(mode_blind=mode_blind)
-    for path in files:
-        _read(judge, path)
-    return _report(judge, len(files), skipped, fail_on, golden)
+    judge = _judged(files, (mode_blind, size_max, budget), jobs)
+    tokens: dict[int, str] = {}
+    if replay:
+        from stress.audit_replay import confirm
+
+        tokens = confirm(judge)
+    return _report(judge, len(files), skipped, fail_on, golden, tokens, policy)
 
 
 def read_golden(path: Path) -> list[tuple[str, str]]:
@@ -123,8 +146,11 @@ def _expand(paths: Sequence[Path | str]) -> tuple[list[Path], list[str]]:
             raise UsageError(
                 f"there is no lock log {given}; write one with `run --lock-log {given}`"
             )
-        elif not _is_log(given):
-            raise UsageError(f'{given}:1: not a lock log: no {{"zlock":1,...}} header')
+        elif not _is_log(given) and _foreign(given) is None:
+            raise UsageError(
+                f'{given}:1: not a lock log: no {{"zlock":1,...}} header, and no trace of RAPID, '
+                "ftrace, lockdep or Zircon"
+            )
         else:
             files.setdefault(given.resolve(), given)
     return sorted(files.values(), key=str), skipped
@@ -147,12 +173,76 @@ def _opened(path: Path) -> IO[bytes]:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _read(judge: LogJudge, path: Path) -> None:
+def converted(path: Path, convert: Callable[[IO[bytes]], bytes]) -> bytes:
+    """Hand a log to a function, translated where it is a trace of others.
+
+    Raises:
+        UsageError: There is no such log, or the function refuses it.
+    """
+    files, _ = _expand([path])
+    foreign = None if str(path) == _STDIN or _is_log(path) else _foreign(path)
+    if foreign is not None:
+        return convert(io.BytesIO(foreign))
     if str(path) == _STDIN:
-        judge.read("standard input", sys.stdin.buffer)
+        return convert(sys.stdin.buffer)
+    with _opened(files[0]) as stream:
+        return convert(stream)
+
+
+_Options: TypeAlias = tuple[bool, int, int]
+
+
+def _judged(files: list[Path], options: _Options, jobs: int) -> LogJudge:
+    """Judge logs, each as if those before had been read here."""
+    whole = _fresh(options)
+    done: dict[int, LogJudge] = {}
+    if jobs > 1 and len(files) > 1 and Path(_STDIN) not in files:
+        tasks = [Task(at, judge_file, (path, at, options)) for at, path in enumerate(files)]
+        tasks.reverse()
+        for at, value in run_tasks(partial(_next, tasks), min(jobs, len(files))):
+            if isinstance(value, Crash):
+                raise WorkerError(str(value), "")
+            done[at] = value
+    for at, path in enumerate(files):
+        if at not in done or not whole.merge(done.pop(at)):
+            _read(whole, path, at)
+    return whole
+
+
+def _next(tasks: list[Task]) -> Task | None:
+    return tasks.pop() if tasks else None
+
+
+def _fresh(options: _Options) -> LogJudge:
+    mode_blind, size_max, budget = options
+    return LogJudge(mode_blind=mode_blind, size_max=size_max, budget=budget)
+
+
+def judge_file(path: Path, at: int, options: _Options) -> LogJudge:
+    """Judge the log of that place among all, by itself; called in a worker process."""
+    judge = _fresh(options)
+    _read(judge, path, at)
+    return judge
+
+
+def _read(judge: LogJudge, path: Path, at: int) -> None:
+    after = at * _RUNS_MAX
+    if str(path) == _STDIN:
+        judge.read("standard input", sys.stdin.buffer, after)
+        return
+    foreign = None if _is_log(path) else _foreign(path)
+    if foreign is not None:
+        judge.read(str(path), io.BytesIO(foreign), after)
         return
     with _opened(path) as stream:
-        judge.read(str(path), stream)
+        judge.read(str(path), stream, after)
+
+
+def _foreign(path: Path) -> bytes | None:
+    """Translate a file in a format of others; None where it is in none that is known."""
+    with _opened(path) as stream:
+        head = stream.read(_FOREIGN_BYTES_MAX)
+    return translated(path.name, head.decode("utf-8", "replace"))
 
 
 # ---- reporting ------------------------------------------------------------------------------
@@ -164,6 +254,8 @@ def _report(
     skipped: list[str],
     fail_on: str,
     golden: Iterable[tuple[str, str]] | None,
+    tokens: dict[int, str],
+    policy: Policy,
 ) -> AuditReport:
     """Put together what the logs have shown."""
     rules = judge.rules
@@ -172,11 +264,15 @@ def _report(
     found = (*rules.findings, *rules.complete(), *sleeps_under_spin(rules, judge.kinds))
     findings = [shown.finding(finding, *rules.counts(finding)) for finding in found]
     findings += [
-        shown.finding(each.finding, each.count, len(each.runs)) for each in judge.deadlocks.values()
+        shown.finding(each.finding, each.count, len(each.runs), tokens.get(index, ""))
+        for index, each in enumerate(judge.deadlocks.values())
     ]
     compared = None if golden is None else _compare(edges, golden)
     if compared is not None:
         findings += [shown.undeclared(edges[pair].witnesses[0]) for pair in compared.extra]
+    shown_edges = tuple(shown.edge(edge.witnesses[0]) for edge in edges.values())
+    decided = policy.apply(findings, shown_edges)
+    findings = decided.findings
     findings.sort(key=lambda f: (-TIERS.index(f.tier), f.rule, f.classes, f.key, f.message))
     integrity = tuple(sorted(judge.breaches.values(), key=lambda b: (b.rule, b.log, b.line)))
     verdict, reason = _verdict(judge, findings, fail_on)
@@ -189,17 +285,23 @@ def _report(
         events=judge.events,
         integrity=integrity,
         findings=tuple(findings),
-        edges=tuple(shown.edge(edge.witnesses[0]) for edge in edges.values()),
+        edges=shown_edges,
         classes=_classes(judge, list(edges)),
-        ledger=_ledger(judge, skipped),
+        ledger=(*_ledger(judge, skipped), *decided.ledger),
         golden=compared,
+        order=decided.order,
+        allowed=tuple(decided.allowed),
     )
 
 
 def _verdict(judge: LogJudge, findings: list[AuditFinding], fail_on: str) -> tuple[str, str]:
     """Judge all; nothing read is no pass, and neither is a log that contradicts itself."""
     least = TIERS.index(fail_on)
-    failing = [finding for finding in findings if TIERS.index(finding.tier) >= least]
+    failing = [
+        finding
+        for finding in findings
+        if TIERS.index(finding.tier) >= least and finding.baseline != "known"
+    ]
     if failing:
         return "fail", f"{plural(len(failing), 'finding')}, {fail_on} or surer"
     if not judge.events:
@@ -238,12 +340,12 @@ class _Shown:
             outer_site=_place(witness.outer_site),
             inner_site=_place(witness.inner_site),
             thread=witness.thread,
-            run=self._judge.runs[witness.schedule - 1],
+            run=self._judge.runs[witness.schedule],
             count=0 if known is None else known.count,
             runs=0 if known is None else known.schedules,
         )
 
-    def finding(self, finding: Finding, count: int, runs: int) -> AuditFinding:
+    def finding(self, finding: Finding, count: int, runs: int, token: str = "") -> AuditFinding:
         """Show a finding; what a log that contradicts itself says is ``latent`` at most."""
         doubtful = sorted({w.schedule for w in finding.edges} & self._judge.untrusted)
         tier, note = finding.tier, finding.proof or _across(finding)
@@ -252,7 +354,7 @@ class _Shown:
                 tier, note = "latent", "latent: no run can reach it, see what is left out"
         if doubtful:
             tier = min(tier, "latent", key=TIERS.index)
-            note = f"the log of {self._judge.runs[doubtful[0] - 1]} contradicts itself; {note}"
+            note = f"the log of {self._judge.runs[doubtful[0]]} contradicts itself; {note}"
         return AuditFinding(
             key=_key(finding),
             rule=_rule(finding),
@@ -265,6 +367,7 @@ class _Shown:
             fatal=finding.fatal,
             note=note.rstrip("; "),
             scenario=finding.scenario,
+            token=token,
             edges=tuple(map(self.edge, finding.edges)),
         )
 

@@ -10,6 +10,7 @@ import msgspec
 
 from harness.lockorder.findings import Move
 from harness.trace.logstate import INTEGRITY, Breach
+from stress.program import PROGRAM
 
 _WIDTH: Final = 100
 
@@ -52,6 +53,9 @@ class AuditFinding(msgspec.Struct, frozen=True):
         note: What lowers or explains the tier; may be empty.
         edges: Its occasions, each with both sites.
         scenario: Of a deadlock that was predicted: what could happen, move by move.
+        token: Of a confirmed one: replays it.
+        allowed: Why it is allowed, by whom, until when; empty where it is not.
+        baseline: ``new`` or ``known``, where there is a baseline.
     """
 
     key: str
@@ -66,6 +70,9 @@ class AuditFinding(msgspec.Struct, frozen=True):
     note: str
     edges: tuple[AuditEdge, ...]
     scenario: tuple[Move, ...] = ()
+    token: str = ""
+    baseline: str = ""
+    allowed: str = ""
 
 
 class AuditClass(msgspec.Struct, frozen=True):
@@ -93,6 +100,20 @@ class AuditGolden(msgspec.Struct, frozen=True):
     extra: tuple[tuple[str, str], ...]
 
 
+class AuditOrder(msgspec.Struct, frozen=True):
+    """The comparison with a declared order.
+
+    Attributes:
+        declared: Pairs that it declares.
+        unexercised: Those that no run has made.
+        undeclared: Observed edges that it neither declares nor implies.
+    """
+
+    declared: int
+    unexercised: tuple[tuple[str, str], ...]
+    undeclared: tuple[tuple[str, str], ...]
+
+
 class AuditReport(msgspec.Struct, frozen=True):
     """What an audit found.
 
@@ -110,6 +131,8 @@ class AuditReport(msgspec.Struct, frozen=True):
         classes: Its nodes, by name.
         ledger: What was left out.
         golden: The comparison, where one was asked for.
+        order: The comparison with a declared order, where there is one.
+        allowed: Findings that an allow file lets pass.
     """
 
     verdict: str
@@ -124,6 +147,8 @@ class AuditReport(msgspec.Struct, frozen=True):
     classes: tuple[AuditClass, ...]
     ledger: tuple[LedgerEntry, ...]
     golden: AuditGolden | None = None
+    order: AuditOrder | None = None
+    allowed: tuple[AuditFinding, ...] = ()
 
 
 def render_text(report: AuditReport) -> str:
@@ -134,6 +159,7 @@ def render_text(report: AuditReport) -> str:
         *(line for finding in report.findings for line in _finding(finding)),
         *_graph(report),
         *(_golden(report.golden) if report.golden is not None else ()),
+        *(_order(report.order) if report.order is not None else ()),
         *_ledger(report.ledger),
         "",
         f"verdict: {report.verdict} ({report.reason})",
@@ -168,9 +194,10 @@ def _integrity(breaches: tuple[Breach, ...]) -> Iterator[str]:
 
 def _finding(finding: AuditFinding) -> Iterator[str]:
     yield ""
+    fatal = "  fatal" if finding.fatal else ""
     yield (
         f"{finding.rule} {finding.tier}  {finding.result}  key {finding.key}  "
-        f"{finding.count:,}x in {plural(finding.runs, 'run')}{'  fatal' if finding.fatal else ''}"
+        f"{finding.count:,}x in {plural(finding.runs, 'run')}{fatal}{_against(finding)}"
     )
     yield from _wrapped(finding.message, "  ")
     yield from _scenario(finding.scenario)
@@ -191,6 +218,8 @@ def _finding(finding: AuditFinding) -> Iterator[str]:
         yield f"          {'wants at' if edge.inner else 'sleeps at'} {edge.inner_site}"
     if finding.note:
         yield from _wrapped(finding.note, "  ")
+    if finding.token:
+        yield f"  {PROGRAM} replay {finding.token}"
 
 
 def _scenario(moves: tuple[Move, ...]) -> Iterator[str]:
@@ -208,6 +237,10 @@ def _scenario(moves: tuple[Move, ...]) -> Iterator[str]:
     yield "      " + "".join(f"{name:<{lane}}" for name in threads).rstrip()
     for move, text in zip(moves, said, strict=True):
         yield "      " + " " * (lane * threads.index(move.thread)) + text
+
+
+def _against(finding: AuditFinding) -> str:
+    return f"  {finding.baseline}" if finding.baseline else ""
 
 
 def _mode(name: str, mode: str) -> str:
@@ -235,6 +268,16 @@ def _golden(golden: AuditGolden) -> Iterator[str]:
         yield f"  not seen    {outer} -> {inner}"
     for outer, inner in golden.extra:
         yield f"  not in it   {outer} -> {inner}"
+
+
+def _order(order: AuditOrder) -> Iterator[str]:
+    yield ""
+    seen = order.declared - len(order.unexercised)
+    yield f"declared order: {seen} of {order.declared} pairs exercised"
+    for outer, inner in order.unexercised:
+        yield f"  never exercised  {outer} -> {inner}"
+    for outer, inner in order.undeclared:
+        yield f"  undeclared       {outer} -> {inner}"
 
 
 def _ledger(ledger: tuple[LedgerEntry, ...]) -> Iterator[str]:

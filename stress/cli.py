@@ -19,8 +19,9 @@ from loguru import logger
 
 from harness.errors import InternalError, ReplayDivergence, TokenError, UsageError
 from harness.strategies import names as strategy_names
-from stress import catalogue, commands, help_texts, hunts, logging_setup
+from stress import audit_cli, catalogue, commands, help_texts, hunts, logging_setup
 from stress import verify as verifying
+from stress.audit_cli import Debug, Json, LogFile
 from stress.exit_codes import ExitCode
 from stress.pictures import Pictures
 from stress.pool import WorkerError
@@ -42,14 +43,7 @@ app = typer.Typer(
     no_args_is_help=False,
 )
 
-Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
-]
-Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks of our errors.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-LogFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--log-file", help="Also log to this file, as JSON lines.")
-]
 Seed: TypeAlias = Annotated[
     str, typer.Option("--seed", help="Decimal or 0x...; `auto` draws one. It decides everything.")
 ]
@@ -541,25 +535,9 @@ def _ids(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-@app.command("audit", help=help_texts.AUDIT, short_help="Judge the lock order of logs.")
-def _audit(
-    logs: Annotated[list[Path], typer.Argument(metavar="LOG...")],
-    golden: Annotated[
-        str, typer.Option("--golden", help="A table of edges to compare with; `model` for its own.")
-    ] = "",
-    fail_on: Annotated[
-        str, typer.Option("--fail-on", help="The least tier of a finding that fails.")
-    ] = "latent",
-    mode_blind: Annotated[
-        bool, typer.Option("--mode-blind", help="Judge readers like writers, as the kernel does.")
-    ] = False,
-    json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
-) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
-    return commands.audit(logs, golden=golden, fail_on=fail_on, mode_blind=mode_blind, json=json)
+app.command("audit", help=help_texts.AUDIT, short_help="Judge the lock order of logs.")(
+    audit_cli.audit
+)
 
 
 @app.command("report", help=help_texts.REPORT, short_help="Make an HTML file of a campaign.")

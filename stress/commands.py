@@ -10,7 +10,7 @@ import gzip
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -406,27 +406,3 @@ def log_bag(bag: Bag, seed: int) -> None:
                 "fingerprint": failure.fingerprint,
             }
         logger.bind(**fields).info("{}", console.catch_line(catch))
-
-
-# -- audit --------------------------------------------------------------------------------------
-
-
-def audit(
-    paths: Sequence[Path], *, golden: str, fail_on: str, mode_blind: bool, json: bool
-) -> ExitCode:
-    """``audit LOG...``: judge lock logs by the class rules."""
-    from stress.audit import audit_paths, read_golden, render_text, to_json
-
-    edges: Iterable[tuple[str, str]] | None = None
-    if golden == "model":
-        from model.locks import GOLDEN_EDGES
-
-        edges = GOLDEN_EDGES
-    elif golden:
-        edges = read_golden(Path(golden))
-    report = audit_paths(paths, fail_on=fail_on, mode_blind=mode_blind, golden=edges)
-    if json:
-        print(documents.encode(to_json(report)))
-    else:
-        console.show(render_text(report))
-    return of_verdict(report.verdict)

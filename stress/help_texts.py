@@ -131,13 +131,16 @@ AUDIT: Final = """\
 Examples:
   python -m stress audit locks.jsonl.gz
   python -m stress audit .stress --golden model
+  python -m stress audit locks.jsonl.gz --replay
+  python -m stress audit suggest-order locks.jsonl.gz -o order.toml
+  python -m stress audit locks.jsonl.gz --order order.toml --allow allow.toml --format sarif
 
 Judge lock logs: the class rules on all of them as one graph, and for each run the deadlocks that it
 reached or could have reached. A folder is searched.
 
-Every finding has a tier: observed (a run did it), predicted (a schedule that leads there is shown),
-possible (nothing rules it out), latent (the order of classes alone). What was dropped stands at the
-end, with its reason.
+Every finding has a tier: observed (a run did it), confirmed (--replay did it), predicted (with the
+schedule that leads there), possible (nothing rules it out), latent (the order of classes alone).
+What was dropped stands at the end, with its reason.
 """
 
 BENCH: Final = """\

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from harness.explore import (
     replay,
     replay_story,
 )
+from harness.search.directed import Leg, reach
 from harness.search.learning import Memory
 from harness.search.minimize import Minimized, minimized
 from harness.search.named import Aligned, Named, replay_named
@@ -145,7 +146,11 @@ def _write_log(
                 story,
                 seed=setup.seed,
                 sched=setup.strategy,
-                revision=spec.revision,
+                depth=setup.depth,
+                steps_max=setup.steps_max,
+                **({} if setup.preemptions is None else {"preemptions": setup.preemptions}),
+                **({"early_timeouts": 1} if setup.early_timeouts else {}),
+                **spec.meta(),
             )
 
         record_part(
@@ -314,6 +319,41 @@ def minimize_token(text: str, catalogue: Path | None) -> Shrunk:
         spec, text = smaller.spec, smaller.failure.token
     result = minimized(program_of(spec), text)
     return Shrunk(_found(result.failure, catalogue), result, smaller, dropped)
+
+
+def confirm(
+    header: Mapping[str, str | int],
+    schedule: int,
+    legs: Sequence[Leg],
+    last: Sequence[int],
+    catalogue: Path | None = None,
+) -> str:
+    """Run a logged schedule again, along another route, towards a deadlock that was predicted.
+
+    Args:
+        header: Of the logged run: its scenario, and what decided its schedule.
+        schedule: Its number.
+        legs: The route; see ``directed.reach``.
+        last: The threads that are to block each other.
+        catalogue: The file that has the mutant; None for the model's own.
+
+    Returns:
+        A token of the deadlock; empty where the program does not get there.
+    """
+    spec = Spec.from_meta(header)
+    mutants.install_for(spec, catalogue)
+    bound = header.get("preemptions")
+    setup = Setup(
+        strategy=str(header["sched"]),
+        seed=int(header["seed"]),
+        depth=int(header.get("depth", 3)),
+        steps_max=int(header.get("steps_max", 20_000)),
+        preemptions=None if bound is None else int(bound),
+        early_timeouts=bool(header.get("early_timeouts")),
+        meta=spec.meta(),
+    )
+    failure = reach(program_of(spec), setup, schedule, legs, last)
+    return "" if failure is None else failure.token
 
 
 def replay_schedule(

@@ -125,6 +125,8 @@ class Finding(msgspec.Struct, frozen=True):
         muted: Whether a lock that disables reporting was held: kept aside, not reported.
         proof: Why it has its tier, where that was judged for this finding.
         scenario: Of a deadlock: what could happen, move by move.
+        legs: The route to it: which thread goes on up to which step of its run, leg by leg.
+        last: Numbers of the threads that block each other at the end of that.
     """
 
     rule: str
@@ -139,6 +141,8 @@ class Finding(msgspec.Struct, frozen=True):
     muted: bool = False
     proof: str = ""
     scenario: tuple[Move, ...] = ()
+    legs: tuple[tuple[int, int], ...] = ()
+    last: tuple[int, ...] = ()
 
     def earlier(self) -> tuple[Witness, ...]:
         """Return the edges that earlier schedules made: what a token must carry along."""

@@ -59,7 +59,8 @@ class LogJudge:
 
     Attributes:
         rules: Where edges and findings accumulate; the index of a run counts as its schedule.
-        runs: Names of the runs; the one of index ``i`` is ``runs[i - 1]``.
+        runs: Names of the runs by index.
+        headers: What each run says of itself, by index.
         deadlocks: Those that runs ended in, and those that are predicted.
         refuted: Why which candidate for one was dropped, and how many.
         kinds: Of each lock class, in lower case.
@@ -90,7 +91,9 @@ class LogJudge:
         self.window = window if predict else 0
         self._limits = (size_max, budget)
         self.rules = LockRules(mode_blind=mode_blind, fatal=False)
-        self.runs: list[str] = []
+        self.runs: dict[int, str] = {}
+        self.headers: dict[int, dict[str, str | int]] = {}
+        self._index = 0
         self.deadlocks: dict[object, Counted] = {}
         self.refuted: dict[tuple[str, str], int] = {}
         self.kinds: dict[str, str] = {}
@@ -103,13 +106,15 @@ class LogJudge:
         self._made: dict[tuple[str, tuple[str, ...]], tuple[LockClass, str]] = {}
         self.sites: dict[tuple[str, str, int, str, int], Site] = {}
 
-    def read(self, name: str, stream: IO[bytes]) -> None:
+    def read(self, name: str, stream: IO[bytes], after: int | None = None) -> None:
         """Judge one log; never fails on what is in it.
 
         Args:
             name: Of the log, for messages.
             stream: Its bytes, compressed or not.
+            after: Its runs are numbered from here on; None goes on where the last log ended.
         """
+        self._index = self._index if after is None else after
         run: _Run | None = None
         before = len(self.runs)
         for first, records in read_log(stream):
@@ -123,6 +128,38 @@ class LogJudge:
         self._close(run)
         if len(self.runs) == before and (name, "LOG009") not in self.breaches:
             self.breach(name, "LOG009", 1, "no header: not a lock log, or an empty one")
+
+    def merge(self, other: LogJudge) -> bool:
+        """Take over what another judge saw in other logs, its runs numbered higher than all here.
+
+        The result is that of reading those logs here.
+
+        Returns:
+            Whether it was done: not where a class has other flags there. Read the log here then.
+        """
+        for name, theirs in other._classes.items():
+            if self._classes.get(name, theirs).bits != theirs.bits:
+                return False
+        self._classes = {**other._classes, **self._classes}
+        self._made.clear()
+        self.rules.merge(other.rules)
+        self.runs.update(other.runs)
+        self.headers.update(other.headers)
+        for key, counted in other.deadlocks.items():
+            known = self.deadlocks.setdefault(key, counted)
+            if known is not counted:
+                if TIERS.index(counted.finding.tier) > TIERS.index(known.finding.tier):
+                    known.finding = counted.finding
+                known.count += counted.count
+                known.runs |= counted.runs
+        for subject, count in other.refuted.items():
+            self._drop(subject, count)
+        self.kinds = {**other.kinds, **self.kinds}
+        self.breaches.update(other.breaches)
+        self.untrusted |= other.untrusted
+        self.events += other.events
+        self.unclassed += other.unclassed
+        return True
 
     def breach(self, log: str, rule: str, line: int, message: str) -> None:
         """Note broken integrity."""
@@ -173,9 +210,11 @@ class LogJudge:
             message = f"version {read.zlock} of the format; this reads version {VERSION}"
             self.breach(log, "LOG009", line, message)
             return None
-        self.runs.append(read.run)
-        self.rules.begin(len(self.runs))
-        return _Run(self, log, len(self.runs))
+        self._index += 1
+        self.runs[self._index] = read.run
+        self.headers[self._index] = {k: v for k, v in record.items() if isinstance(v, (str, int))}
+        self.rules.begin(self._index)
+        return _Run(self, log, self._index)
 
     def _close(self, run: _Run | None) -> None:
         """End a run: what it was stuck in, and its count."""

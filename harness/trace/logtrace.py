@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
+
 from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Move, Witness
 from harness.predict import Trace, predict
 from harness.predict.judge import Prediction, held_since
@@ -156,8 +158,10 @@ def _ask(_: Trace, event: Event, asked: _Asked, __: _TypeOf) -> None:
 def _acquire(trace: Trace, event: Event, asked: _Asked, _: _TypeOf) -> None:
     request = asked.pop(event.tid, None)
     limited = request is not None and request.obj == event.obj and _limited(request)
-    place = event if request is None or not request.site else request
-    trace.acquire(event.tid, event.obj, place, shared=event.mode == "s", limited=limited)
+    # The step is that of the acquisition; the place is where it was wanted.
+    if request is not None and request.site and request.site != event.site:
+        event = msgspec.structs.replace(event, site=request.site)
+    trace.acquire(event.tid, event.obj, event, shared=event.mode == "s", limited=limited)
 
 
 def _fail(trace: Trace, event: Event, asked: _Asked, _: _TypeOf) -> None:
@@ -302,6 +306,8 @@ class _Teller:
             thread=edges[0].thread,
             proof=self._proof(prediction),
             scenario=tuple(self._moves(prediction)),
+            legs=self._legs(prediction),
+            last=tuple(self._trace.threads[request.thread] for request in pattern),
         )
 
     def _witness(self, request: Request, event: Happening, waiting: Request) -> Witness:
@@ -356,6 +362,20 @@ class _Teller:
             move = Move(self._thread(event.thread), what, self._thread(other.thread))
             moves.append((0, move))
         return [move for _, move in moves]
+
+    def _legs(self, prediction: Prediction) -> tuple[tuple[int, int], ...]:
+        """Tell how far each thread goes, in turns, up to the requests at last."""
+        if prediction.tier != "predicted":
+            return ()
+        happened = [self._trace.events[index].tag for index in prediction.schedule]
+        stops = [(event.tid, int(event.ts)) for event in happened]
+        stops += [(each.tag.tid, int(each.tag.ts) - 1) for each in prediction.events]
+        legs: list[tuple[int, int]] = []
+        for tid, step in stops:
+            if legs and legs[-1][0] == tid:
+                legs.pop()
+            legs.append((tid, step))
+        return tuple(legs)
 
     def _thread(self, dense: int) -> str:
         return self._names.thread_name(self._trace.threads[dense])

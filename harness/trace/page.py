@@ -59,6 +59,25 @@ def render(
     return _PLACE.sub(lambda match: parts[match[1]], _asset("page.html"))
 
 
+def still(title: str, body: str, style: str) -> str:
+    """A file that runs nothing: the same look, and a policy that lets no script run.
+
+    Args:
+        title: Of the page.
+        body: HTML, escaped by its maker.
+        style: Rules beyond those that all pages have.
+    """
+    style = _asset("page.css") + style
+    policy = f"default-src 'none'; style-src '{_digest(style)}'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_plain(title)}</title>\n<style>{style}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
 def story_data(
     title: str,
     runs: Sequence[tuple[str, Story]],

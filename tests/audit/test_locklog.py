@@ -121,7 +121,7 @@ def test_what_is_written() -> None:
 def test_definitions_precede_their_use_in_every_run() -> None:
     judge = judged(written("one", "two"))
     assert judge.breaches == {}
-    assert judge.runs == ["one", "two"]
+    assert list(judge.runs.values()) == ["one", "two"]
 
 
 def test_neither_host_nor_arguments_nor_time_are_written() -> None:
