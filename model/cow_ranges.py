@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.sync import requires
+from model.cow_replace import prepare_for_write_locked
 from model.page import PAGE_SIZE
 from model.solpi import StackOwnedLoanedPagesInterval
 from model.status import Status
@@ -29,7 +30,7 @@ def resize_locked(cow: VmCowPages, size: int) -> Status:
         OK, UNAVAILABLE (not resizable), or BAD_STATE (a page beyond is pinned; nothing changes).
 
     Locks: VMO lock held; takes page source, page queues and PMM locks.
-    Kernel: ``VmCowPages::ResizeLocked``. Omits: clones, dirty pages.
+    Kernel: ``VmCowPages::ResizeLocked``. Omits: clones.
     """
     if not cow.resizable:
         return Status.UNAVAILABLE
@@ -79,13 +80,13 @@ def zero_pages_locked(
 
     Pages of a contiguous VMO are zeroed where they are, never decommitted: whoever zeroes does not
     mean to loan. An absent one reads as zeroes already. An absent page of a pager-backed VMO has to
-    come from its pager first.
+    come from its pager first; where writes are tracked, zeroing is one.
 
     Returns:
         Status and the bytes zeroed. SHOULD_WAIT: wait for the request, then go on after those.
 
     Locks: VMO lock held.
-    Kernel: ``VmCowPages::ZeroPagesLocked``. Omits: markers, parents, dirty tracking.
+    Kernel: ``VmCowPages::ZeroPagesLocked``. Omits: markers, parents.
     """
     with StackOwnedLoanedPagesInterval(cow.world):
         for at in range(offset, offset + length, PAGE_SIZE):
@@ -95,6 +96,10 @@ def zero_pages_locked(
                 if status is not Status.OK:
                     return status, at - offset
             if page is not None:
+                root, root_offset = cow.paged_parent(at)
+                status, page = prepare_for_write_locked(root, page, root_offset)
+                if page is None:
+                    return status, at - offset
                 page.zero()
     return Status.OK, length
 

@@ -20,7 +20,11 @@ SITES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "alloc": (
         "the PMM has no ordinary page to give: the allocation returns NO_MEMORY",
-        ("contiguous", "supply", "replace"),
+        ("supply", "replace"),
+    ),
+    "alloc_contiguous": (
+        "the PMM has no run of ordinary pages: a lender cannot be created",
+        (),
     ),
     "borrow": (
         "the PMM has no loaned page to give: a borrowing allocation returns NO_MEMORY",

@@ -285,7 +285,11 @@ class PhysicalPageProvider(PageProvider):
             self._done(request_offset, request_length)
 
     def _cancel_loans(self, request_offset: int, request_length: int) -> list[tuple[int, int]]:
-        """Stop borrowing of the requested pages; return the runs that this thread takes back."""
+        """Stop borrowing of the requested pages; return the runs that this thread takes back.
+
+        As upstream's later ``UnloanRange``, which looks at each page, this skips those that are not
+        on loan any more (defect L1).
+        """
         pmm, paddr = self._world.pmm, self.phys_base + request_offset
         if "L1" in self._world.defects:
             pmm.cancel_loan(paddr, request_length // PAGE_SIZE)
@@ -330,7 +334,11 @@ class PhysicalPageProvider(PageProvider):
         container.release()
 
     def _take_back_pages(self, offset: int, length: int) -> None:
-        """End the loans of FREE pages and supply them to the VMO, zeroed."""
+        """End the loans of FREE pages and supply them to the VMO, zeroed.
+
+        A supply that fails leaves pages in the splice list, which would free them as ordinary ones.
+        As upstream does later, they are taken from it to be loaned again (defect L2).
+        """
         pages_in_transit: list[VmPage] = []
         pmm = self._world.pmm
         pmm.end_loan(self.phys_base + offset, length // PAGE_SIZE, pages_in_transit)

@@ -143,7 +143,7 @@ class PmmNode:
         Locks: takes ``lock``.
         Kernel: ``PmmNode::AllocContiguous``. Omits: alignment.
         """
-        if self._world.faults.hit("alloc", "contiguous"):
+        if self._world.faults.hit("alloc_contiguous"):
             return Status.NO_MEMORY, []
         with self.lock:
             for start in range(len(self.pages) - count + 1):

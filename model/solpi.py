@@ -142,7 +142,8 @@ class StackOwnedLoanedPagesInterval:
     def wait_until_contiguous_page_not_stack_owned(world: World, page: VmPage) -> None:
         """Sleep until the interval that owns ``page`` has ended; at once if none does.
 
-        The caller knows nothing afterwards but that: it must look at the page again.
+        The caller knows nothing afterwards but that: it must look at the page again. As upstream
+        does later, it sleeps without a deadline (defect L4: it looks up now and then).
 
         Locks: none may be held, since the owner may need any of them; takes the thread lock.
         Kernel: ``StackOwnedLoanedPagesInterval::WaitUntilContiguousPageNotStackOwned``.

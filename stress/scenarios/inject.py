@@ -12,7 +12,7 @@ from stress.scenarios import boot, expect, expect_zero, finish, race
     tags=("inject", "commit", "borrow", "create"),
     threads=3,
     exercises=("R15", "AllocPage", "AllocContiguous", "AddPageLocked", "SupplyPages"),
-    faults="page_list_node@1-6,alloc@1-3,borrow@1-2",
+    faults="page_list_node@1-6,alloc@1-3,alloc_contiguous@1-2,borrow@1-2",
     mutants=("M217", "M218"),
 )
 def inject_memory(ctx: Context) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness import UsageError, current_thread, explore, parallel, spawn
 from model import FaultPlan, Kernel, Status
 from model.event import AutounsignalEvent, pending_signal, resume_after_suspend
-from model.faults import known_sites
+from model.faults import SITES, known_sites
 from model.status import is_valid_external_failure_code, is_valid_internal_failure_code
 
 
@@ -112,7 +114,7 @@ def test_a_plan_that_makes_no_sense_is_refused(text):
 
 def test_a_place_counts_for_itself_and_for_its_site(run):
     plan = FaultPlan.parse("alloc.supply@1,alloc@3")
-    hits = [plan.hit("alloc", place) for place in ("contiguous", "supply", "supply", "")]
+    hits = [plan.hit("alloc", place) for place in ("replace", "supply", "supply", "")]
     assert hits == [False, True, True, False]
 
 
@@ -124,6 +126,14 @@ def test_a_range_is_drawn_from_a_seed_alone():
     assert len({str(plan.drawn(seed)) for seed in range(50)}) > 20
     assert all(fault[1] == 2 for fault in plan.drawn(7).faults if fault[0] == "borrow")
     assert str(plan.without(0)) == "borrow@2,kill@1-9"
+
+
+def test_the_documentation_names_every_site_and_place():
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "formats.md").read_text("utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("| `")]
+    for site, (_, places) in SITES.items():
+        found = [row for row in rows if f"`{site}`" in row and all(f"`{p}`" in row for p in places)]
+        assert found, f"{site} with {places}"
 
 
 @pytest.mark.parametrize("site", known_sites())

@@ -17,6 +17,12 @@ def page_at(kernel, vmo, index):
     return page
 
 
+def pin(kernel, vmo, index):
+    status, pinned = kernel.pin(vmo, index, 1)
+    assert pinned is not None, status
+    return pinned
+
+
 def asked(vmo):
     """Requests that are outstanding."""
     with vmo.cow.page_source.mtx:
@@ -83,11 +89,10 @@ def test_a_pinned_page_keeps_the_size(run):
         kernel = Kernel(pages=2)
         vmo = kernel.borrower(2, resizable=True)
         kernel.supply(vmo)
-        page = page_at(kernel, vmo, 1)
-        page.pin_count = 1
+        pinned = pin(kernel, vmo, 1)
         assert kernel.resize(vmo, 1) is Status.BAD_STATE
         assert present(kernel, vmo) == [True, True]
-        page.pin_count = 0
+        kernel.unpin(pinned)
         assert kernel.resize(vmo, 1) is Status.OK
         kernel.destroy_all()
 
@@ -155,22 +160,42 @@ def test_zeroing_a_pagers_page_brings_it_in_first(run):
     run.once(program)
 
 
+def test_zeroing_is_a_write_where_writes_are_tracked(run):
+    """A loaned page is replaced first: a dirty page is never a loaned one."""
+
+    def program():
+        kernel = Kernel(pages=3)
+        kernel.lender(1, absent=1)
+        vmo = kernel.borrower(1, dirty_tracked=True)
+        child = kernel.sliced(vmo, 0, 1)
+        kernel.supply(vmo)
+        assert page_at(kernel, vmo, 0).loaned
+        assert kernel.zero(child) is Status.OK
+        page = page_at(kernel, vmo, 0)
+        assert page.dirty
+        assert not page.loaned
+        assert kernel.read(vmo)[1] == ZEROES
+        kernel.quiesce()
+        kernel.destroy_all()
+
+    run.once(program)
+
+
 # -- detach ---------------------------------------------------------------------------------------
 
 
 def test_detach_drops_what_it_may_and_keeps_pinned_and_dirty_pages(run):
     def program():
         kernel = Kernel(pages=3)
-        vmo = kernel.borrower(3)
+        vmo = kernel.borrower(3, dirty_tracked=True)
         kernel.supply(vmo)
-        pinned = page_at(kernel, vmo, 1)
-        pinned.pin_count = 1
-        page_at(kernel, vmo, 2).dirty = True
+        pinned = pin(kernel, vmo, 1)
+        kernel.write(vmo, 2, b"dirty")
         assert kernel.detach(vmo) is Status.OK
         assert present(kernel, vmo) == [False, True, True]
         assert kernel.read(vmo, 0)[0] is Status.BAD_STATE
         assert kernel.read(vmo, 1)[0] is Status.OK
-        pinned.pin_count = 0
+        kernel.unpin(pinned)
         kernel.destroy_all()
 
     run.once(program)
@@ -204,15 +229,14 @@ def test_decommit_through_nested_slices_and_the_pins_in_its_way(run):
         lender = kernel.lender(4)
         outer = kernel.sliced(lender, 1, 3)
         inner = kernel.sliced(outer, 1, 2)
-        pinned = page_at(kernel, lender, 3)
-        pinned.pin_count = 1
+        pinned = pin(kernel, inner, 1)
         assert kernel.decommit(inner, 1, 1) is Status.BAD_STATE
         assert kernel.decommit(outer) is Status.BAD_STATE
         assert kernel.decommit(lender, 2, 2) is Status.BAD_STATE
         assert present(kernel, lender) == [True] * 4
         assert kernel.decommit(inner, 0, 1) is Status.OK
         assert present(kernel, lender) == [True, True, False, True]
-        pinned.pin_count = 0
+        kernel.unpin(pinned)
         assert kernel.decommit(outer) is Status.OK
         assert present(kernel, lender) == [True, False, False, False]
         assert kernel.decommit(inner, 2, 1) is Status.OUT_OF_RANGE
