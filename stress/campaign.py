@@ -7,10 +7,11 @@ pages are made by replaying their tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from loguru import logger
 
 from harness.errors import HarnessError, UsageError
@@ -24,6 +25,33 @@ from stress.documents import Document
 
 # Findings with a picture of their own; each costs a replay, and about 50 KB.
 STORIES_MAX: Final = 20
+
+
+class _Failure(msgspec.Struct):
+    kind: str
+    message: str
+    token: str
+    schedule: int
+    preemptions: int
+    fingerprint: str
+
+
+class _Scenario(msgspec.Struct):
+    name: str
+    verdict: str
+    reason: str
+    schedules: int
+    steps: int
+    seconds: float
+    failures: list[_Failure]
+
+
+class _Run(msgspec.Struct):
+    """What a document must have to be drawn."""
+
+    verdict: str
+    seed: int
+    scenarios: list[_Scenario]
 
 
 def find(run: str, root: Path = ROOT) -> Path:
@@ -54,15 +82,16 @@ def read(folder: Path) -> Document:
     """
     path = folder / "results.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}; was the run interrupted?"
         ) from None
-    except ValueError as error:
+    try:
+        msgspec.json.decode(text, type=_Run)
+    except msgspec.MsgspecError as error:
         raise UsageError(f"{path} is no document of a run: {error}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("scenarios"), list):
-        raise UsageError(f"{path} is no document of a run: it has no list of scenarios")
+    document: Document = json.loads(text)
     return document
 
 
@@ -83,7 +112,7 @@ def page(
         easier: Tokens to show in place of those that the document has.
         pairs: Look for the pair of steps that decides, of each finding.
     """
-    findings = list(_findings(document))
+    findings = _grouped(_findings(document))
     stories: list[Data] = []
     for finding in findings:
         finding["story"] = None
@@ -117,8 +146,18 @@ def page(
     )
 
 
+def _grouped(findings: Iterable[Data]) -> list[Data]:
+    """One of each fingerprint, with every place that has it."""
+    first: dict[str, Data] = {}
+    for finding in findings:
+        known = first.setdefault(finding["fingerprint"], finding)
+        if known is not finding:
+            known["where"] += f", {finding['where']}"
+    return list(first.values())
+
+
 def _findings(document: Mapping[str, Any]) -> Iterator[Data]:
-    """Each fingerprint once, with everything that has it: scenarios first, then hunts."""
+    """Those of the scenarios, then those of the hunts."""
     for scenario in document["scenarios"]:
         for failure in scenario["failures"]:
             yield {

@@ -60,7 +60,12 @@ def test_the_report_of_a_folder_is_made_from_what_the_run_left(cli: Cli, tmp_pat
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "no document of a run"), ("[]", "no list of scenarios"), (None, "no run 'it'")],
+    [
+        ("{", "no document of a run"),
+        ("[]", "no document of a run: Expected `object`"),
+        ('{"verdict": "pass", "seed": 1}', "missing required field `scenarios`"),
+        (None, "no run 'it'"),
+    ],
 )
 def test_a_run_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, said: str) -> None:
     folder = tmp_path / "runs" / "it"
@@ -85,7 +90,9 @@ def test_a_finding_that_cannot_be_replayed_here_is_listed_all_the_same(tmp_path:
     scenario = {"name": "gone", "verdict": "fail", "reason": "r", "schedules": 1, "steps": 2}
     scenario |= {"switches": 0, "seconds": 0.0, "failures": [failure]}
     path = tmp_path / "a.html"
-    path.write_text(campaign.page({"verdict": "fail", "seed": 1, "scenarios": [scenario]}, "t"))
+    scenarios = [scenario, scenario | {"name": "gone too"}]
+    path.write_text(campaign.page({"verdict": "fail", "seed": 1, "scenarios": scenarios}, "t"))
 
     (finding,) = data_of(path)["campaign"]["findings"]
+    assert finding["where"] == "gone, gone too"
     assert (finding["fingerprint"], finding["story"]) == ("12345678", None)
