@@ -16,7 +16,7 @@ from harness.strategies.lore import spread
 # The first schedules are all looked at, then one in so many; and one in so many runs twice.
 LOOKED_FIRST: Final = 32
 LOOKED_EVERY: Final = 64
-TWICE_EVERY: Final = 256
+TWICE_EVERY: Final = 512
 
 Place = tuple[Any, int]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from programs import TOGETHER, Row
 
 from harness import Atomic, Condition, Mutex, Semaphore, Shared, explore, parallel, spawn
 from harness.search import watch
@@ -114,6 +115,20 @@ def test_classes_are_the_traces_that_others_count(program: Program, classes: int
     assert found.classes == classes
     assert found.looked >= classes
     assert (found.unseen, found.new_class, found.fails_at_most) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.usefixtures("all_looked_at")
+@pytest.mark.parametrize(
+    "row", [row for row in TOGETHER if row.interleavings < 100 and row.failing], ids=str
+)
+def test_classes_of_all_interleavings_are_as_many_as_dpor_runs(row: Row) -> None:
+    """Two ways to the same number: by looking at every interleaving, and by not running most."""
+    whole = explore(row.program, "dfs", None, stop_at_first=False)
+    reduced = explore(row.program, "dpor", None, stop_at_first=False)
+
+    assert whole.schedules == row.interleavings
+    assert whole.evidence is not None
+    assert whole.evidence.classes == reduced.schedules - reduced.blocked
 
 
 def test_the_first_schedules_are_looked_at_and_a_few_of_the_others() -> None:
