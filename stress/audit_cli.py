@@ -16,6 +16,9 @@ Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks
 LogFile: TypeAlias = Annotated[
     Path | None, typer.Option("--log-file", help="Also log to this file, as JSON lines.")
 ]
+LockLogFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--lock-log", help="Write a lock log; .gz compresses it.")
+]
 
 
 def audit(

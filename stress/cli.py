@@ -21,7 +21,7 @@ from harness.errors import InternalError, ReplayDivergence, TokenError, UsageErr
 from harness.strategies import names as strategy_names
 from stress import audit_cli, catalogue, commands, help_texts, hunts, logging_setup
 from stress import verify as verifying
-from stress.audit_cli import Debug, Json, LogFile
+from stress.audit_cli import Debug, Json, LockLogFile, LogFile
 from stress.exit_codes import ExitCode
 from stress.pictures import Pictures
 from stress.pool import WorkerError
@@ -250,9 +250,7 @@ def _run(
     jobs: Jobs = None,
     mode: Annotated[str, typer.Option("--mode", help="controlled or free.")] = "controlled",
     revision: Revision = "fixed",
-    lock_log: Annotated[
-        Path | None, typer.Option("--lock-log", help="Write a lock log; .gz compresses it.")
-    ] = None,
+    lock_log: LockLogFile = None,
     html: Html = None,
     faults: Faults = "",
     param: Params = None,
@@ -342,6 +340,7 @@ def _replay(
         Path | None,
         typer.Option("--named", help="Write the failing schedule as named operations."),
     ] = None,
+    lock_log: LockLogFile = None,
     mutant_file: Catalogue = None,
     json: Json = False,
     log_file: LogFile = None,
@@ -349,7 +348,7 @@ def _replay(
 ) -> int:
     del debug
     logging_setup.configure(log_file=log_file)
-    pictures = Pictures(trace, html, perfetto, named)
+    pictures = Pictures(trace, html, perfetto, named, lock_log)
     if _is_file(what):
         _refuse_with_token(ctx)
         return commands.replay_file(

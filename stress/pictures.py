@@ -10,6 +10,7 @@ from loguru import logger
 from harness.errors import UsageError
 from harness.search.named import Named
 from harness.trace import chrome, document
+from harness.trace.locklog import LockLog
 from harness.trace.token import decode
 from stress.artefacts import writable
 from stress.catalogue import Spec
@@ -25,12 +26,14 @@ class Pictures:
         html: The report.
         perfetto: The lanes.
         named: The schedule as named operations, where it fails.
+        lock_log: What its locks did; see ``audit``.
     """
 
     trace: Path | None = None
     html: Path | None = None
     perfetto: Path | None = None
     named: Path | None = None
+    lock_log: Path | None = None
 
     def check(self) -> None:
         """See that they can be written, before anything runs.
@@ -39,8 +42,8 @@ class Pictures:
             UsageError: One cannot, or two are the same file.
         """
         wanted = [
-            (name, path)
-            for name in ("trace", "html", "perfetto", "named")
+            (name.replace("_", "-"), path)
+            for name in ("trace", "html", "perfetto", "named", "lock_log")
             if (path := getattr(self, name)) is not None
         ]
         for name, path in wanted:
@@ -61,6 +64,10 @@ class Pictures:
             self.perfetto.write_bytes(chrome.of_story(replayed.story, **facts))
         if self.html is not None:
             self.html.write_text(replayed.page, encoding="utf-8")
+        if self.lock_log is not None:
+            with LockLog(self.lock_log) as log:
+                number = facts.get("schedule", "")
+                log.story(f"{spec.scenario}#{number}", replayed.story, **facts)
         if self.named is not None and replayed.found is not None:
             named = Named.of(replayed.found.failure.token, replayed.story.steps)
             self.named.write_text(named.text(), encoding="utf-8")

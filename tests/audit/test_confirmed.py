@@ -16,6 +16,7 @@ from harness.search.recording import record_schedule
 from harness.search.setup import Setup
 from harness.trace.locklog import LockLog
 from harness.trace.logjudge import LogJudge
+from stress.audit import audit_paths
 
 SETUP = Setup(strategy="random", seed=7)
 
@@ -111,10 +112,11 @@ def test_the_command_line_confirms_with_a_token(tmp_path: Path) -> None:
     cli: Cli = lambda *args: run_stress(tmp_path, *args)
     ran = cli("run", "toy-abba", "--schedules", "1", "--strategy", "random", "--lock-log", "x.gz")
     assert ran.code == 0
-    plain = cli("audit", "x.gz", "--json").json["findings"]
-    assert [(f["rule"], f["tier"], f["token"]) for f in plain] == [("ORD002", "predicted", "")]
-    found = cli("audit", "x.gz", "--replay", "--json").json["findings"]
-    assert [(f["rule"], f["tier"]) for f in found] == [("ORD002", "confirmed")]
-    again = cli("replay", found[0]["token"], "--json")
+    (plain,) = audit_paths([tmp_path / "x.gz"]).findings
+    assert (plain.rule, plain.tier, plain.token) == ("ORD002", "predicted", "")
+    (found,) = cli("audit", "x.gz", "--replay", "--json").json["findings"]
+    assert (found["rule"], found["tier"]) == ("ORD002", "confirmed")
+    again = cli("replay", found["token"], "--json", "--lock-log", "again.jsonl")
     assert again.json["kind"] == "deadlock"
-    assert f"replay {found[0]['token']}" in cli("audit", "x.gz", "--replay").out
+    stuck = audit_paths([tmp_path / "again.jsonl"]).findings
+    assert ("ORD002", "observed") in {(finding.rule, finding.tier) for finding in stuck}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 
@@ -19,3 +20,25 @@ def process_of(_number: int) -> int:
 
 def break_down() -> None:
     raise ZeroDivisionError("planted")
+
+
+def log_of_mutant(mutant: str, schedules: int, deadlocks: bool) -> bytes:
+    """Run the scenario of a planted bug, and return the lock log, deadlocks included or not."""
+    from harness.search.recording import Failure, record_part
+    from harness.search.setup import Setup
+    from harness.trace.events import Story
+    from harness.trace.locklog import LockLog
+    from stress import mutants
+    from stress.catalogue import program_of
+
+    (planted,) = mutants.choose(mutants.read(), [mutant])
+    mutants.install_for(planted.spec)
+    stream = io.BytesIO()
+    with LockLog(stream) as log:
+
+        def write(schedule: int, failure: Failure | None, story: Story) -> None:
+            if deadlocks or failure is None or failure.kind != "deadlock":
+                log.story(f"{planted.scenario}#{schedule}", story)
+
+        record_part(program_of(planted.spec), Setup(), 1, schedules, write)
+    return stream.getvalue()
