@@ -19,6 +19,7 @@ from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES
 from model.page_operations import PageOperations
 from model.page_request import PageRequest
 from model.physical_page_provider import PhysicalPageProvider
+from model.pinned import PinnedVmObject
 from model.reference import KernelReference
 from model.reference_state import Cell, Shape, State
 from model.status import Status
@@ -33,7 +34,6 @@ R = TypeVar("R")
 UNNOTED: Final = frozenset(
     {
         "aspace",
-        "attributed",
         "borrower",
         "destroy_all",
         "dump",
@@ -42,12 +42,17 @@ UNNOTED: Final = frozenset(
         "mapped",
         "memory_stats",
         "pages_of",
-        "pinned_pages",
         "ppb",
         "quiesce",
         "sliced",
     }
 )
+
+
+def _unlike(vmo: VmObjectPaged) -> bool:
+    """Whether ``vmo`` is of a kind that the reference does not know."""
+    cow = vmo.cow
+    return isinstance(cow, VmCowSlice) or cow.resizable or cow.dirty_tracked
 
 
 def _name(status: Status) -> str:
@@ -67,6 +72,7 @@ class ObservedKernel(Kernel):
         self.history: History[State] | None = None
         self._noting = False
         self._pending: list[_ObservedPending] = []
+        self._pins: list[tuple[PinnedVmObject, Call]] = []
         self._index: dict[str, int] = {}
         self._all: list[VmObjectPaged] = []
 
@@ -74,9 +80,8 @@ class ObservedKernel(Kernel):
 
     def watch(self) -> None:
         """Note operations from here on; nothing runs, and every VMO has an open handle."""
-        unlike = [vmo for vmo in self.vmos if isinstance(vmo.cow, VmCowSlice) or vmo.cow.resizable]
-        if self.aspaces or unlike:
-            return  # The reference has no mappings, no slices, and no size that changes.
+        if self.aspaces or any(map(_unlike, self.vmos)):
+            return  # The reference has no mappings, and no such VMO.
         shape, cells = self._shape()
         self._index = {name: number for number, name in enumerate(shape.names)}
         self._all = self.vmos[:]
@@ -229,6 +234,69 @@ class ObservedKernel(Kernel):
         """See ``Kernel``."""
         run = functools.partial(super().zero, vmo, first, count)
         return self._note("zero", vmo, _range(vmo, first, count), run, _name)
+
+    def pin(
+        self,
+        vmo: VmObjectPaged,
+        first: int = 0,
+        count: int | None = None,
+        *,
+        reuse_request: bool = False,
+    ) -> tuple[Status, PinnedVmObject | None]:
+        """See ``Kernel``; noted together with its unpin, for lenders."""
+        call = None
+        if not vmo.cow.is_contiguous():
+            self._abandon("pins of borrowers")
+        elif self._noting and self.history is not None:
+            call = self.history.call("pin", self._index[vmo.cow.name], *_range(vmo, first, count))
+        status, pinned = super().pin(vmo, first, count, reuse_request=reuse_request)
+        if call is not None and self.history is not None:
+            if pinned is None:
+                self.history.returns(call, status.name)
+            else:
+                self._pins.append((pinned, call))
+        return status, pinned
+
+    def unpin(self, pinned: PinnedVmObject) -> None:
+        """See ``Kernel``."""
+        super().unpin(pinned)
+        for at, (mine, call) in enumerate(self._pins):
+            if mine is pinned and self.history is not None:
+                self.history.returns(call, "OK")
+                del self._pins[at]
+                break
+
+    def replace_page(self, vmo: VmObjectPaged, page: int = 0, *, with_loaned: bool) -> Status:
+        """See ``Kernel``."""
+        run = functools.partial(super().replace_page, vmo, page, with_loaned=with_loaned)
+        return self._note("replace", vmo, (page, with_loaned), run, _name)
+
+    def dont_need(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
+        """See ``Kernel``."""
+        run = functools.partial(super().dont_need, vmo, first, count)
+        return self._note("hint", vmo, _range(vmo, first, count), run, _name)
+
+    def mark_latency_sensitive(self, vmo: VmObjectPaged) -> Status:
+        """See ``Kernel``."""
+        run = functools.partial(super().mark_latency_sensitive, vmo)
+        return self._note("hint", vmo, (), run, _name)
+
+    def sweep(self) -> int:
+        """See ``Kernel``."""
+        return self._churn(super().sweep)
+
+    def age(self) -> int:
+        """See ``Kernel``."""
+        return self._churn(super().age)
+
+    def process_queues(self) -> int:
+        """See ``Kernel``."""
+        return self._churn(super().process_queues)
+
+    def _churn(self, run: Callable[[], int]) -> int:
+        if not self._noting or self.history is None:
+            return run()
+        return self.history.run("churn", (), run)
 
     def destroy(self, vmo: VmObjectPaged) -> None:
         """See ``Kernel``."""

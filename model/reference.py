@@ -18,6 +18,8 @@ because the kernel takes it:
 * *A closed handle works for a while*: as long as another operation keeps the VMO. Once one has
   been told that it is gone, it is gone for all. Its pages leave at any time after the close.
 * *Whoever was ever suspended may be interrupted* from then on: resuming is not seen from outside.
+* *A pin lasts*: from its call to the end of its unpin, during which a decommit may be refused.
+* *Whatever replaces pages leaves their content*, but any lender's absent page may lie under it.
 * *With injected faults* any operation that takes memory may run out of it midway.
 """
 
@@ -204,7 +206,7 @@ class KernelReference:
         """See ``Reference``: VMOs by their names, pages by their content."""
         args = list(call.args)
         result = call.result
-        if call.name not in ("evict", "kill", "suspend", "look"):
+        if call.name not in ("evict", "kill", "suspend", "look", "churn"):
             args[0] = self.shape.names[args[0]]
         words = [self._text(arg) if isinstance(arg, bytes) else str(arg) for arg in args]
         text = f"{call.name}({', '.join(words)})"

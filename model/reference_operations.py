@@ -162,8 +162,96 @@ class Ask(Operation):
         return left
 
 
+class Pin(Commit):
+    """``(vmo, first, count)`` of a lender: from the call of the pin to the return of its unpin.
+
+    All pages are there at one time; what was given up on may come home without us.
+    """
+
+    begun = False
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """See the whole range present, at once."""
+        vmo, first, count = call.args
+        if not local and call.result == "OK" and usable(state, vmo):
+            if None not in state.cells[vmo][first : first + count]:
+                yield state, True
+
+    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
+        """OK once seen; otherwise as a commit."""
+        if call.result == "OK":
+            return state if local else None
+        return super().ends(ref, state, call, local)
+
+
+class Replace(Operation):
+    """``(vmo, page, with_loaned)`` of a borrower: the content stays, what lies under it changes."""
+
+    def holds(self, shape: Shape, call: Call) -> int:
+        """The new page, and the old one."""
+        del shape, call
+        return 2
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """Any lender's absent page may lie under it now, or none does."""
+        vmo, page, with_loaned = call.args
+        cell = state.cells[vmo][page]
+        if local or not usable(state, vmo):
+            return
+        match call.result:
+            case "OK":
+                if cell is not None:
+                    under = cell[1] | ref.absent(state) if with_loaned else 0
+                    yield state.put(vmo, page, [(cell[0], under)]), True
+            case "NOT_FOUND":
+                # Or found, evicted and supplied again: then it was another page.
+                if cell is None or ref.beside(call):
+                    yield state, True
+            case "NO_MEMORY":
+                short = ref.ordinary(state, held=ref.held(state, call)) < 1
+                if with_loaned or short or ref.shape.faults:
+                    yield state, True
+
+
+class Churn(Operation):
+    """``()``: a sweep, or aging: the content stays, and anything may lie under any of it."""
+
+    begun = True
+
+    def holds(self, shape: Shape, call: Call) -> int:
+        """A new page and an old one, at a time."""
+        del shape, call
+        return 2
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """Each page at its own time: so this is taken as often as more may be borrowed."""
+        absent = ref.absent(state)
+        after = state
+        for vmo, row in enumerate(state.cells):
+            if not ref.shape.lender[vmo]:
+                cells = [None if cell is None else (cell[0], cell[1] | absent) for cell in row]
+                after = after.put(vmo, 0, cells)
+        if after != state:
+            yield after, local
+
+    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
+        """However many were replaced."""
+        del ref, call, local
+        return state
+
+
+class Hint(Operation):
+    """``(vmo, first, count)``: changes nothing that can be seen, and keeps the VMO meanwhile."""
+
+    begun = True
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """None."""
+        yield from ()
+
+
 class Decommit(Operation):
-    """``(vmo, first, count)``: atomic."""
+    """``(vmo, first, count)``: atomic; refused while one of the pages is pinned."""
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
         """All of the range is absent."""
@@ -172,6 +260,14 @@ class Decommit(Operation):
             if ref.shape.lender[vmo] and call.result == "OK":
                 yield state.put(vmo, first, (None,) * count), True
             elif not ref.shape.lender[vmo] and call.result == "NOT_SUPPORTED":
+                yield state, True
+            elif call.result == "BAD_STATE" and any(
+                other.name == "pin"
+                and other.args[0] == vmo
+                and other.args[1] < first + count
+                and first < other.args[1] + other.args[2]
+                for other in ref.beside(call)
+            ):
                 yield state, True
 
 
@@ -221,15 +317,20 @@ class EvictPage(Operation):
         return call.result is False
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Take it, or see it absent. Found, lost and filled again in between: it was absent."""
+        """Take it, or see it absent. Found, lost and filled again in between: it was absent.
+
+        Found and replaced in between it is another page, which stays.
+        """
         vmo, page = call.args
         if local:
             return
         there = state.cells[vmo][page] is not None and not ref.shape.lender[vmo]
         if call.result is True and there and usable(state, vmo):
             yield state.put(vmo, page, [None]), True
-        elif call.result is False and (not there or state.stages[vmo] != OPEN):
-            yield state, True
+        elif call.result is False:
+            moved = any(other.name in ("replace", "churn") for other in ref.beside(call))
+            if not there or moved or state.stages[vmo] != OPEN:
+                yield state, True
 
 
 class Evict(Operation):
@@ -446,6 +547,10 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "commit": Commit(),
     "fault": Fault(),
     "ask": Ask(),
+    "pin": Pin(),
+    "replace": Replace(),
+    "churn": Churn(),
+    "hint": Hint(),
     "decommit": Decommit(),
     "supply": Supply(),
     "evict_page": EvictPage(),

@@ -69,6 +69,7 @@ class Running:
     def __init__(self, ctx: Context, program: Program) -> None:
         """Set the system up."""
         self.kernel: Kernel = boot(ctx, sum(vmo.pages for vmo in program.system))
+        self.kernel.ppb(on_mru=True)
         self.vmos: dict[str, VmObjectPaged] = {}
         self.threads: dict[int, Thread] = {}
         for name, pages, some in program.system:
@@ -123,6 +124,19 @@ def _suspend(system: Running, _vmo: None, numbers: tuple[int, ...], _to: bytes) 
         system.kernel.suspend(thread)
 
 
+def _pin(system: Running, vmo: VmObjectPaged, numbers: tuple[int, ...], _to: bytes) -> None:
+    """Pin pages, and let them go again."""
+    _, pinned = system.kernel.pin(vmo, *numbers)
+    if pinned is not None:
+        system.kernel.unpin(pinned)
+
+
+def _age(system: Running, _vmo: None, _numbers: tuple[int, ...], _to: bytes) -> None:
+    """Let a generation of pages pass, borrowing for those in use."""
+    system.kernel.age()
+    system.kernel.process_queues()
+
+
 _RANGE: Final = ("page", "count")
 # A new operation is one entry here, and one in ``model.reference_operations``.
 OPERATIONS: Final[dict[str, Kind]] = {
@@ -132,9 +146,19 @@ OPERATIONS: Final[dict[str, Kind]] = {
     "give-up": Kind(3, "L", _RANGE, lambda s, v, n, _: s.kernel.begin_commit(v, *n).cancel()),
     "write": Kind(2, "L", ("page",), lambda s, v, n, to: s.kernel.write(v, n[0], to)),
     "read": Kind(1, "L", ("page",), lambda s, v, n, _: s.kernel.read(v, *n)),
+    "pin": Kind(3, "L", _RANGE, _pin),
     "zero": Kind(1, "L", _RANGE, lambda s, v, n, _: s.kernel.zero(v, *n)),
     "supply": Kind(6, "B", _RANGE, lambda s, v, n, to: s.kernel.supply(v, n[0], n[1], to)),
     "fault-in": Kind(2, "B", ("page",), _fault_in),
+    "borrow": Kind(
+        2, "B", ("page",), lambda s, v, n, _: s.kernel.replace_page(v, *n, with_loaned=True)
+    ),
+    "own": Kind(
+        2, "B", ("page",), lambda s, v, n, _: s.kernel.replace_page(v, *n, with_loaned=False)
+    ),
+    "sweep": Kind(1, "", (), lambda s, _v, _n, _: s.kernel.sweep()),
+    "age": Kind(1, "", (), _age),
+    "dont-need": Kind(1, "B", _RANGE, lambda s, v, n, _: s.kernel.dont_need(v, *n)),
     "evict-page": Kind(4, "B", ("page",), lambda s, v, n, _: s.kernel.evict_page(v, *n)),
     "evict": Kind(2, "", ("target",), lambda s, _v, n, _: s.kernel.evict(*n)),
     "suspend": Kind(2, "", ("thread",), _suspend),
@@ -317,6 +341,10 @@ def drawn(ctx: Context, seed: int) -> str:
         "decommit",
         "borrow",
         "evict",
+        "pin",
+        "replace",
+        "sweep",
+        "aging",
         "cancel",
         "interrupt",
         "detach",

@@ -105,7 +105,6 @@ def replace_dirty(ctx: Context) -> None:
     def pager() -> None:
         with pager_process:
             if kernel.write_back(borrower):
-                sometimes("the page is written back")
                 disk[0] = b"w"
             kernel.evict_page(borrower)
             expect(kernel.supply(borrower, content=disk[0]))

@@ -71,6 +71,13 @@ AWAY = ("t2", "ask", (BORROWER, 0, 1), "SHOULD_WAIT")
 EVICTED = ("t2", "evict_page", (BORROWER, 0), True)
 HOME = ("t3", "ask", (LENDER, 0, 1), "OK")
 CLOSE = ("t3", "close", (LENDER,), None)
+PIN = ("t1", "pin", (LENDER, 0, 2), "OK")
+REFUSED = ("t2", "decommit", (LENDER, 0, 1), "BAD_STATE")
+BORROW = ("t1", "replace", (BORROWER, 0, True), "OK")
+OWN = ("t1", "replace", (BORROWER, 0, False), "OK")
+SWEEP = ("t1", "churn", (), 1)
+HINT = ("t1", "hint", (BORROWER, 0, 1), "OK")
+READ_P = ("t2", "read", (BORROWER, 0), ("OK", P))
 
 
 def look(*contents: bytes | None) -> tuple[Any, ...]:
@@ -224,6 +231,31 @@ def look(*contents: bytes | None) -> tuple[Any, ...]:
             "l",
         ),
         ("fssf", {"f": ("t1", "fault", (BORROWER, 0, 1), "OK"), "s": SUPPLY}, (W, W, None), ""),
+        # A pin has seen all its pages at one time, and refuses a decommit as long as it lasts.
+        ("pddp", {"p": PIN, "d": DECOMMIT}, (W, None, None), ""),
+        ("pbbp", {"p": PIN, "b": REFUSED}, (W, None, None), ""),
+        ("ppbb", {"p": PIN, "b": REFUSED}, (W, None, None), "b"),
+        ("bb", {"b": REFUSED}, (W, None, None), "b"),
+        ("pbbp", {"p": ("t1", "pin", (LENDER, 1, 1), "OK"), "b": REFUSED}, (W, W, None), "b"),
+        ("ppll", {"p": PIN, "l": look(None, ZEROES, None)}, (None, None, None), "l"),
+        # What replaces a page keeps its content, and says what may lie under it.
+        ("xxrr", {"x": BORROW, "r": READ_P}, (None, W, P), ""),
+        ("xx", {"x": BORROW}, (None, W, None), "x"),
+        ("xxccaa", {"x": BORROW, "c": COMMIT, "a": AWAY}, (None, W, P), ""),
+        ("xxooccaa", {"x": BORROW, "o": OWN, "c": COMMIT, "a": AWAY}, (None, W, P), "a"),
+        ("ooccaa", {"o": OWN, "c": COMMIT, "a": AWAY}, (None, W, P), "a"),
+        ("nn", {"n": ("t1", "replace", (BORROWER, 0, False), "NOT_FOUND")}, (W, W, P), "n"),
+        ("ssccaa", {"s": SWEEP, "c": COMMIT, "a": AWAY}, (None, W, P), ""),
+        ("ssccaa", {"s": SWEEP, "c": COMMIT, "a": AWAY}, (W, W, P), "a"),
+        ("sffs", {"s": SWEEP, "f": ("t3", "evict_page", (BORROWER, 0), False)}, (W, W, P), ""),
+        # A hint changes nothing, and keeps a closed VMO alive.
+        ("hrrh", {"h": HINT, "r": READ_P}, (W, W, P), ""),
+        (
+            "hxxrrh",
+            {"h": HINT, "x": ("t3", "close", (BORROWER,), None), "r": READ_P},
+            (W, W, P),
+            "",
+        ),
     ],
 )
 def test_a_history_is_explained_where_the_kernel_allows_it(
