@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Final
 
 from harness.engine.core import CORE
-from harness.patch.inside import inside, shadow
+from harness.patch.inside import in_order, inside, number, shadow
 from harness.patch.locks import Lock, RLock
+from harness.patch.threads import of_thread
 from harness.sync import condition as sync
-
-KEY: Final = "_lockloom_shadow"
 
 
 class _Event(sync.Event):
@@ -84,13 +84,25 @@ def _controlled(condition: Any) -> bool:
     return inside() is not None and type(condition._lock) in (Lock, RLock)
 
 
+def _making(real: Methods) -> Methods:
+    """``__init__``, which notes the order of creation, and the hash that it gives."""
+    before = real["__init__"]
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if inside() is not None:
+            number(self)
+        before(self, *args, **kwargs)
+
+    return {"__init__": init, "__hash__": in_order}
+
+
 def _of_condition(real: Methods) -> Methods:
     def wait(self: Any, timeout: float | None = None) -> bool:
         if not _controlled(self):
             return bool(real["wait"](self, timeout))
         count = getattr(self._lock, "count", 0)
         try:
-            return shadow(self, KEY, _condition).wait(timeout)
+            return shadow(self, _condition).wait(timeout)
         finally:
             if count:
                 self._lock.count = count
@@ -110,59 +122,70 @@ def _of_condition(real: Methods) -> Methods:
 
     def notify(self: Any, n: int = 1) -> None:
         if _controlled(self):
-            shadow(self, KEY, _condition).notify(n)
+            shadow(self, _condition).notify(n)
         else:
             real["notify"](self, n)
 
     def notify_all(self: Any) -> None:
         if _controlled(self):
-            shadow(self, KEY, _condition).notify_all()
+            shadow(self, _condition).notify_all()
         else:
             real["notify_all"](self)
 
-    return {"wait": wait, "wait_for": wait_for, "notify": notify, "notify_all": notify_all}
+    return _making(real) | {
+        "wait": wait,
+        "wait_for": wait_for,
+        "notify": notify,
+        "notify_all": notify_all,
+    }
 
 
 def _of_event(real: Methods) -> Methods:
     def is_set(self: Any) -> bool:
         if inside() is None:
             return bool(real["is_set"](self))
-        return shadow(self, KEY, _Event).is_set()
+        return shadow(self, _Event).is_set()
 
     def set_(self: Any) -> None:
         if inside() is None:
             real["set"](self)
         else:
-            shadow(self, KEY, _Event).set()
+            shadow(self, _Event).set()
 
     def clear(self: Any) -> None:
         if inside() is None:
             real["clear"](self)
         else:
-            shadow(self, KEY, _Event).clear()
+            shadow(self, _Event).clear()
 
     def wait(self: Any, timeout: float | None = None) -> bool:
         if inside() is None:
             return bool(real["wait"](self, timeout))
-        return shadow(self, KEY, _Event).wait(timeout)
+        return shadow(self, _Event).wait(timeout)
 
-    return {"is_set": is_set, "isSet": is_set, "set": set_, "clear": clear, "wait": wait}
+    return _making(real) | {
+        "is_set": is_set,
+        "isSet": is_set,
+        "set": set_,
+        "clear": clear,
+        "wait": wait,
+    }
 
 
 def _of_semaphore(real: Methods) -> Methods:
     def acquire(self: Any, blocking: bool = True, timeout: float | None = None) -> bool:
         if inside() is None:
             return bool(real["acquire"](self, blocking, timeout))
-        return shadow(self, KEY, _Semaphore).acquire(bool(blocking), timeout)
+        return shadow(self, _Semaphore).acquire(bool(blocking), timeout)
 
     def release(self: Any, n: int = 1) -> None:
         if inside() is None:
             real["release"](self, n)
         else:
-            shadow(self, KEY, _Semaphore).release(n)
+            shadow(self, _Semaphore).release(n)
 
-    methods = {"acquire": acquire, "__enter__": acquire, "release": release}
-    return {name: method for name, method in methods.items() if name in real}
+    methods: Methods = {"acquire": acquire, "__enter__": acquire, "release": release}
+    return _making(real) | {name: each for name, each in methods.items() if name in real}
 
 
 def _of_barrier(real: Methods) -> Methods:
@@ -171,31 +194,31 @@ def _of_barrier(real: Methods) -> Methods:
             return int(real["wait"](self, timeout))
         if timeout is None:
             timeout = self._timeout
-        return shadow(self, KEY, _barrier).wait(timeout)
+        return shadow(self, _barrier).wait(timeout)
 
     def abort(self: Any) -> None:
         if inside() is None:
             real["abort"](self)
         else:
-            shadow(self, KEY, _barrier).abort()
+            shadow(self, _barrier).abort()
 
     def reset(self: Any) -> None:
         if inside() is None:
             real["reset"](self)
         else:
-            shadow(self, KEY, _barrier).reset()
+            shadow(self, _barrier).reset()
 
     def n_waiting(self: Any) -> int:
         if inside() is None:
             return int(real["n_waiting"].fget(self))
-        return shadow(self, KEY, _barrier).n_waiting
+        return shadow(self, _barrier).n_waiting
 
     def broken(self: Any) -> bool:
         if inside() is None:
             return bool(real["broken"].fget(self))
-        return shadow(self, KEY, _barrier).broken
+        return shadow(self, _barrier).broken
 
-    return {
+    return _making(real) | {
         "wait": wait,
         "abort": abort,
         "reset": reset,
@@ -210,4 +233,7 @@ METHODS: Final[Sequence[tuple[type, Callable[[Methods], Methods]]]] = (
     (threading.Semaphore, _of_semaphore),
     (threading.BoundedSemaphore, _of_semaphore),
     (threading.Barrier, _of_barrier),
+    (threading.Thread, lambda real: _making(real) | of_thread(real)),
+    # Written over conditions and locks, but walked in sets.
+    (Future, _making),
 )

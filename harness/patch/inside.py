@@ -9,6 +9,7 @@ threads outside of its schedule is not a function of its choices anyway.
 from __future__ import annotations
 
 import _thread
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
@@ -16,8 +17,10 @@ from typing import Any, Final, Generic, TypeVar
 from harness.engine.core import CORE
 from harness.engine.pool import holder
 from harness.engine.thread import OUTSIDE, Thread
+from harness.sync.base import Primitive
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Primitive)
 
 _get_ident: Final = _thread.get_ident
 # Locks of these are the interpreter's and the harness's own business.
@@ -60,9 +63,47 @@ class PerSchedule(Generic[T]):
         return value
 
 
-def shadow(of: Any, key: str, make: Callable[[Any], T]) -> T:
+_SHADOW: Final = "_lockloom_shadow"
+NUMBER: Final = "_lockloom_number"
+_EARLIER: Final = "_lockloom_earlier"
+# Of objects that were made before the schedule; these keep theirs as long as the patches last.
+_earlier: Final = itertools.count(1)
+_marked: Final[list[dict[str, Any]]] = []
+
+
+def number(of: Any) -> None:
+    """``of`` has been made in a schedule: note its place in the order of creation.
+
+    A shadow is made at the first use, whose order is the schedule's; searches that compare steps
+    of several schedules need a number that is the object's.
+    """
+    of.__dict__.setdefault(NUMBER, next(CORE.addresses))
+
+
+def in_order(of: Any) -> int:
+    """A hash, or an identity, that is the same in every run: the place in the order of creation.
+
+    Sets of threads and of futures are walked by it; what is older than the schedule keeps its own.
+    """
+    place: int | None = vars(of).get(NUMBER)
+    return object.__hash__(of) if place is None else place
+
+
+def shadow(of: Any, make: Callable[[Any], P]) -> P:
     """What controls the object ``of`` in this schedule; made by ``make(of)`` at the first use."""
-    held: tuple[object, T] | None = of.__dict__.get(key)
+    mine = of.__dict__
+    held: tuple[object, P] | None = mine.get(_SHADOW)
     if held is None or held[0] is not CORE.threads:
-        held = of.__dict__[key] = (CORE.threads, make(of))
+        if NUMBER not in mine and _EARLIER not in mine:
+            mine[_EARLIER] = next(_earlier)
+            _marked.append(mine)
+        held = mine[_SHADOW] = (CORE.threads, make(of))
+        held[1].address = mine.get(NUMBER) or mine[_EARLIER]
     return held[1]
+
+
+def forget_shadows() -> None:
+    """Objects that are older than the schedules look as before."""
+    while _marked:
+        mine = _marked.pop()
+        del mine[_EARLIER], mine[_SHADOW]

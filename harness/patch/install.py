@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _queue
 import _thread
+import concurrent.futures._base
 import contextlib
 import itertools
 import logging
@@ -21,7 +22,7 @@ from harness.errors import ScheduleAborted
 from harness.patch import classes, locks, threads
 from harness.patch.adopt import POOL, Adoption
 from harness.patch.clock import CLOCKS
-from harness.patch.inside import PerSchedule, inside
+from harness.patch.inside import PerSchedule, forget_shadows, in_order, inside
 from harness.patch.locks import Lock, RLock, SimpleQueue
 
 # Modules whose names stay what they are: ours, and what runs tests.
@@ -77,6 +78,7 @@ class Patches:
 
     def undo(self) -> None:
         """Everything back, the latest first."""
+        forget_shadows()
         while self._undo:
             self._undo.pop()()
 
@@ -89,10 +91,12 @@ class Patches:
             self._undo.append(partial(setattr, owner, name, before))
 
     def _replace_methods(self) -> None:
-        for cls, make in (*classes.METHODS, (threading.Thread, threads.of_thread)):
+        for cls, make in classes.METHODS:
             for name, method in make(dict(vars(cls))).items():
                 self._set(cls, name, method)
         self._set(threading, "_counter", threads.number)
+        # Several futures are locked in the order of their identities.
+        self._set(concurrent.futures._base, "id", in_order)
         executor: Any = ThreadPoolExecutor
         self._set(executor, "_counter", staticmethod(_numbered(executor._counter)))
 

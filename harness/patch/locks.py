@@ -67,6 +67,10 @@ class _Dual(Owned, metaclass=_Either):
         self.real._at_fork_reinit()
         self.owner = None
 
+    def __hash__(self) -> int:
+        """The same in every run."""
+        return self.address
+
     def __repr__(self) -> str:
         """As the real one, with the order of creation for the address."""
         name = f"{self.real_type.__module__}.{self.real_type.__name__}"

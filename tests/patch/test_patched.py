@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import ordinary
@@ -158,6 +158,45 @@ def test_a_patched_primitive_takes_the_steps_of_ours(name: str) -> None:
 
     assert counts[0] == counts[1]
     assert seen[0] == seen[1]
+
+
+def test_a_search_that_reduces_reaches_every_outcome() -> None:
+    """Objects are told apart by their creation; the order of their first use is the schedule's."""
+
+    def crossed() -> object:
+        one, two = threading.Event(), threading.Event()
+        slots = threading.Semaphore(1)
+
+        def set_and_look(mine: threading.Event, other: threading.Event) -> tuple[bool, bool]:
+            mine.set()
+            return other.is_set(), slots.acquire(False)
+
+        return tuple(parallel(lambda: set_and_look(one, two), lambda: set_and_look(two, one)))
+
+    everything: list[set[object]] = []
+    schedules: list[int] = []
+    for strategy in ("dfs", "dpor"):
+        ends: set[object] = set()
+
+        def noting(ends: set[object] = ends) -> None:
+            ends.add(crossed())
+
+        schedules.append(passes(noting, strategy, schedules=None, patch=True).schedules)
+        everything.append(ends)
+
+    assert everything[0] == everything[1]
+    assert schedules[1] < schedules[0]
+
+
+def test_an_object_is_known_by_its_creation_whoever_is_used_first() -> None:
+    def program() -> bool:
+        older, younger = threading.Event(), threading.Event()
+        parallel(younger.set, younger.is_set)
+        parallel(older.set, older.is_set)
+        addresses = [vars(each)["_lockloom_shadow"][1].address for each in (older, younger)]
+        return addresses == sorted(addresses)
+
+    assert {True} == outcomes(program, patch=True)
 
 
 def test_start_and_join_are_one_step_each_and_a_name_is_counted_from_one() -> None:
@@ -574,7 +613,7 @@ def changed(before: dict[str, dict[str, object]]) -> list[str]:
         f"{owner}.{name}"
         for owner, names in before.items()
         for name in {**names, **after[owner]}
-        if names.get(name) is not after[owner].get(name) and name != "_lockloom_shadow"
+        if names.get(name) is not after[owner].get(name)
     ]
 
 
@@ -700,6 +739,24 @@ def test_a_thread_pool_is_controlled_and_its_threads_have_the_same_names_in_ever
     report = passes(program, "random", schedules=100, patch=True)
 
     assert report.preemptions > 100
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_futures_and_threads_in_sets_are_walked_in_the_same_order_in_every_run(late: bool) -> None:
+    """Every schedule runs twice; a pool joins its threads by a set, ``wait`` locks by identity."""
+
+    def program() -> None:
+        with ThreadPoolExecutor(3) as pool:
+            asked = {pool.submit(pow, n, 2) for n in range(4)}
+            if late:
+                assert sorted(each.result() for each in as_completed(asked)) == [0, 1, 4, 9]
+            else:
+                assert len(wait(asked, return_when=FIRST_COMPLETED).done) >= 1
+        for thread in {threading.Thread(target=ordinary.LOCK.locked) for _ in range(4)}:
+            thread.start()
+            thread.join()
+
+    passes(program, "random", schedules=60, patch=True, twice_every=1)
 
 
 def test_unwinding_a_pool_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
