@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Protocol
 
-from harness.engine.view import View
 from harness.errors import UsageError
 from harness.lockorder.rules import HeldLocks
+
+if TYPE_CHECKING:
+    from harness.engine.view import View
 
 
 class Resource(Protocol):

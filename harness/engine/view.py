@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from harness.engine.thread import OUTSIDE
+
 if TYPE_CHECKING:
     from harness.engine.core import Core
 
@@ -37,13 +39,12 @@ View: TypeAlias = Callable[[], Mapping[str, Placed]]
 def seen(core: Core, views: Iterable[View]) -> dict[str, Placed]:
     """Everything that ``views`` show now, by name, in their order.
 
-    No operation inside is a schedule point, and one that fails changes nothing but the picture: a
-    recorded schedule must go on like the one that was explored.
+    They are evaluated as if outside of the schedule, where every operation is refused: a recorded
+    schedule must go on like the one that was explored. A view that fails is shown as one.
     """
     found: dict[str, Placed] = {}
-    cur, choose, recorder = core.cur, core.choose, core.recorder
-    kind, obj = cur.kind, cur.obj
-    core.choose, core.recorder = core.frozen, None
+    cur = core.cur
+    core.cur = OUTSIDE
     try:
         for view in views:
             try:
@@ -51,6 +52,5 @@ def seen(core: Core, views: Iterable[View]) -> dict[str, Placed]:
             except Exception as error:
                 found["this view"] = Placed("cannot be shown", state=type(error).__name__)
     finally:
-        core.choose, core.recorder = choose, recorder
-        cur.kind, cur.obj = kind, obj
+        core.cur = cur
     return found

@@ -226,8 +226,8 @@ def observe(view: View) -> None:
     While schedules are only explored nobody looks, and this call does nothing.
 
     Args:
-        view: Returns things by name, each a ``Placed``. It may read anything and must change
-            nothing; operations inside are no schedule points.
+        view: Returns things by name, each a ``Placed``. It may read any attribute, and cells by
+            ``peek``; it must change nothing, and operations inside are refused.
 
     Raises:
         UsageError: No schedule is running.

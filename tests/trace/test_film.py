@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Mutex, Placed, explore, observe, parallel, replay
+from harness import Mutex, Placed, explore, observe, parallel, replay, yield_now
 from harness.explore import Setup, record_schedule
 from harness.trace.events import Frame
 from harness.trace.film import merged
@@ -34,6 +34,10 @@ def program_showing(view: Callable[[list[int]], dict[str, Placed]] | None) -> Ca
 
 def plain(box: list[int]) -> dict[str, Placed]:
     return {"box": Placed("here", state=str(box[0]))}
+
+
+def broken(box: list[int]) -> dict[str, Placed]:
+    raise RuntimeError(box)
 
 
 def failing(program: Callable[[], None]) -> tuple[str, str]:
@@ -74,25 +78,45 @@ def test_nobody_looks_while_schedules_are_only_explored() -> None:
 
 
 def test_a_view_changes_neither_choices_nor_digest() -> None:
-    """Not even one that uses a lock of the program, or fails."""
-    lock = Mutex("views")
-
-    def locking(box: list[int]) -> dict[str, Placed]:
-        with lock:
-            return plain(box)
-
-    def broken(box: list[int]) -> dict[str, Placed]:
-        raise RuntimeError(box)
-
-    digests = {failing(program_showing(view))[0] for view in (None, plain, locking, broken)}
+    digests = {failing(program_showing(view))[0] for view in (None, plain, broken)}
 
     assert len(digests) == 1
 
 
-def test_a_view_that_fails_is_shown_as_one() -> None:
-    def broken(box: list[int]) -> dict[str, Placed]:
-        raise RuntimeError(box)
+def test_a_view_that_wants_a_lock_is_refused_and_changes_nothing() -> None:
+    """It would wait for its own thread, or take what the program is about to."""
 
+    def program(looks: bool) -> Callable[[], None]:
+        def body() -> None:
+            lock = Mutex("lock")
+            box = [0]
+
+            def locking() -> dict[str, Placed]:
+                with lock:
+                    return plain(box)
+
+            if looks:
+                observe(locking)
+
+            def work() -> None:
+                with lock:
+                    yield_now()
+                    box[0] += 1
+
+            parallel(work, work)
+            assert box[0] == 1
+
+        return body
+
+    digests = {failing(program(looks))[0] for looks in (False, True)}
+    failure = replay(program(looks=True), failing(program(looks=True))[1])
+    assert failure is not None
+
+    assert len(digests) == 1
+    assert {p.state for f in failure.story().film for p in f.changed.values()} == {"UsageError"}
+
+
+def test_a_view_that_fails_is_shown_as_one() -> None:
     program = program_showing(broken)
     failure = replay(program, failing(program)[1])
     assert failure is not None
