@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.strategies.base import Options, Strategy, deciding, diverged, estimated_left, register
+from harness.strategies.spins import Spins
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
@@ -58,27 +59,37 @@ class DepthFirst(Strategy):
         path = self._path
         bound = self.options.preemptions
         depth = 0
+        spins = Spins(core)
 
         def pick(enabled: list[Thread]) -> Thread:
             nonlocal depth
+            awake = spins.choosing(enabled)
+            if len(enabled) == 1:
+                spins.chosen(enabled[0])
+                return enabled[0]
             if depth == len(path):
-                path.append(self._open(core, enabled, bound))
+                path.append(self._open(core, enabled, awake, bound))
             decision = path[depth]
             depth += 1
             index = decision.alternatives[decision.taken]
             thread = core.threads[index] if index < len(core.threads) else core.cur
             if decision.enabled != [other.index for other in enabled]:
                 diverged(core, decision.enabled, enabled)
+            spins.chosen(thread)
             return thread
 
-        return deciding(core, pick)
+        return deciding(core, pick, always=True)
 
-    def _open(self, core: Core, enabled: list[Thread], bound: int | None) -> _Decision:
-        """A decision seen for the first time: its alternatives within the bound."""
+    def _open(
+        self, core: Core, enabled: list[Thread], awake: list[Thread], bound: int | None
+    ) -> _Decision:
+        """A decision seen for the first time: its alternatives within the bound, without spins."""
         cur = core.cur
-        order = sorted(enabled, key=lambda thread: (thread is not cur, thread.index))
+        order = sorted(awake, key=lambda thread: (thread is not cur, thread.index))
         if bound is not None and cur.enabled and core.preemptions >= bound:
             order = [thread for thread in order if thread is cur or not core.costs(cur, thread)]
+            if not order:
+                core.end("blocked")  # the bound leaves it to one that would spin for ever
         return _Decision([thread.index for thread in enabled], [thread.index for thread in order])
 
     def backtrack(self) -> None:

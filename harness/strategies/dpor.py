@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.strategies.base import Options, Strategy, deciding, diverged, estimated_left, register
 from harness.strategies.dependence import Footprint, at, depend
 from harness.strategies.order import PartialOrder, Step, Watch, excludes
+from harness.strategies.spins import Spins
 from harness.strategies.within import WithinBound
 
 if TYPE_CHECKING:
@@ -129,9 +130,11 @@ class Dpor(Strategy):
         self._core = core
         watch = self._watch = Watch(self.order, core, fresh + 1 if path else 0)
         core.recorder = watch
+        spins = Spins(core)
 
-        def pick(enabled: list[Thread]) -> Thread:
+        def pick(able: list[Thread]) -> Thread:
             depth = core.steps - 1
+            enabled = spins.choosing(able)
             order.end(core)
             if depth >= len(path):
                 self._open(core, enabled)
@@ -139,6 +142,7 @@ class Dpor(Strategy):
             if depth <= fresh and place.enabled != tuple(t.index for t in enabled):
                 diverged(core, place.enabled, enabled)
             thread = core.threads[place.chosen]
+            spins.chosen(thread)
             if depth >= fresh:
                 watch.operation = order.begin(core, thread)
             return thread

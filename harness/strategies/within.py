@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.strategies.base import deciding, diverged, estimated_left
 from harness.strategies.order import PartialOrder, Watch
+from harness.strategies.spins import Spins
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
@@ -78,9 +79,11 @@ class WithinBound:
         path, order, fresh = self.path, self._order, self._fresh
         watch = Watch(order, core, fresh + 1 if path else 0)
         core.recorder = watch
+        spins = Spins(core)
 
-        def pick(enabled: list[Thread]) -> Thread:
+        def pick(able: list[Thread]) -> Thread:
             depth = core.steps - 1
+            enabled = spins.choosing(able)
             order.end(core)
             if depth >= len(path):
                 self._open(core, enabled)
@@ -88,6 +91,7 @@ class WithinBound:
             if depth <= fresh and turn.enabled != tuple(thread.index for thread in enabled):
                 diverged(core, turn.enabled, enabled)
             thread = core.threads[turn.choices[turn.taken]]
+            spins.chosen(thread)
             if depth >= fresh:
                 watch.operation = order.begin(core, thread)
             return thread
@@ -105,6 +109,8 @@ class WithinBound:
             kept = cur.index
             if core.preemptions >= self._bound:
                 choices = [t for t in choices if t is cur or not core.costs(cur, t)]
+                if not choices:
+                    core.end("blocked")  # the bound leaves it to one that would spin for ever
         # Where nobody else can run any more, the first such step is as good as all that follow.
         if len(enabled) > 1 or (path and len(path[-1].enabled) > 1):
             met = self._met.get((state, kept))

@@ -1,0 +1,159 @@
+"""Spin loops: a loop that reads the same again and again goes on when what it read has changed.
+
+A search that enumerates would run such a loop for ever before it lets anybody else run, and then
+once more for each number of rounds. So a thread that spins is left out of its choices until another
+thread changes something that the loop reads.
+
+A loop is taken for a spin where it came around a few times with nothing but looks (reads, failed
+attempts, yields), at the same place, with the very same objects in its local variables. A ``for``
+loop is none: it has an end, which its variables need not show. Nor does a loop spin that counts its
+rounds in a local variable; one that counts them in an attribute cannot be told apart from one, and
+is held as well.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.engine.finding import PACKAGE
+
+if TYPE_CHECKING:
+    from harness.engine.core import Core
+    from harness.engine.thread import Thread
+
+# Times that a loop comes around before it is held.
+ROUNDS: Final = 3
+_LOOKS: Final = frozenset({"event-is-set", "get", "load", "locked", "yield"})
+_ATTEMPTS: Final = {"compare-exchange": "_value", "try-acquire": "owner"}
+# They may change other objects than the one that they are on.
+_WIDE: Final = frozenset({"interrupt", "notify", "queue-block", "queue-wake", "wait"})
+
+# Where a thread stands: place and local variables of each frame, the loop's own frame last.
+Stand = tuple[list[tuple[CodeType, int, dict[str, object]]], FrameType]
+
+
+class _Looks:
+    """What a thread has looked at since it did anything else."""
+
+    __slots__ = ("count", "objects", "stands")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.objects: list[object] = []
+        self.stands: list[Stand | None] = []
+
+
+class Spins:
+    """Who spins in the schedule that runs; asked at every step."""
+
+    def __init__(self, core: Core) -> None:
+        """Args: core: The engine; a schedule is about to begin."""
+        self._core = core
+        self._looks: dict[int, _Looks] = {}
+        # Threads that are held, with what their loops read.
+        self._held: dict[int, list[object]] = {}
+        self._last: tuple[Thread, str, Any, object] | None = None
+
+    def choosing(self, enabled: list[Thread]) -> list[Thread]:
+        """Of ``enabled`` those that do not spin; all of them where all do."""
+        self._settle()
+        cur = self._core.cur
+        if not cur.done and cur.index in self._looks:
+            self._stand(cur)
+        if not self._held:
+            return enabled
+        return [thread for thread in enabled if thread.index not in self._held] or enabled
+
+    def chosen(self, thread: Thread) -> None:
+        """``thread`` takes the step."""
+        state = _ATTEMPTS.get(thread.kind)
+        before = None if state is None else getattr(thread.obj, state)
+        self._last = (thread, thread.kind, thread.obj, before)
+
+    def _settle(self) -> None:
+        """The last step is over: was it a look, and what did it change?"""
+        if self._last is None:
+            return
+        thread, kind, obj, before = self._last
+        self._last = None
+        state = _ATTEMPTS.get(kind)
+        if kind in _LOOKS or (state is not None and getattr(obj, state) is before):
+            looks = self._looks.setdefault(thread.index, _Looks())
+            looks.count += 1
+            looks.objects.append(obj)
+            return
+        self._looks.pop(thread.index, None)
+        self._held.pop(thread.index, None)
+        for index, objects in list(self._held.items()):
+            if kind in _WIDE or any(other is obj for other in objects):
+                del self._held[index]
+                self._looks.pop(index, None)
+        for index, looks in list(self._looks.items()):
+            if any(other is obj for other in looks.objects):
+                del self._looks[index]
+
+    def _stand(self, thread: Thread) -> None:
+        """``thread``, which has looked, announced its next operation: has it been here before?"""
+        looks = self._looks[thread.index]
+        if thread.kind not in _LOOKS and thread.kind not in _ATTEMPTS:
+            return
+        if looks.count < ROUNDS or len(looks.stands) == len(looks.objects):
+            return
+        stand = _standing()
+        looks.stands += [None] * (len(looks.objects) - 1 - len(looks.stands))
+        looks.stands.append(stand)
+        if stand is None:
+            return
+        same = [i for i, other in enumerate(looks.stands) if other and _same(stand, other)]
+        if len(same) > ROUNDS:
+            self._held[thread.index] = looks.objects[same[0] :]
+
+
+def _standing() -> Stand | None:
+    """Where the calling thread stands, as far as its innermost loop; None if it is in none."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    places = []
+    while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
+        places.append((frame.f_code, frame.f_lasti, dict(frame.f_locals)))
+        loop = _loop(frame.f_code, frame.f_lasti)
+        if loop is not None:
+            return (places, frame) if loop else None
+        frame = frame.f_back
+    return None
+
+
+def _same(one: Stand, other: Stand) -> bool:
+    if one[1] is not other[1] or len(one[0]) != len(other[0]):
+        return False
+    return all(
+        a[0] is b[0]
+        and a[1] == b[1]
+        and a[2].keys() == b[2].keys()
+        and all(a[2][name] is b[2][name] for name in a[2])
+        for a, b in zip(one[0], other[0], strict=True)
+    )
+
+
+_KNOWN: Final[dict[tuple[CodeType, int], bool | None]] = {}
+
+
+def _loop(code: CodeType, at: int) -> bool | None:
+    """Whether the innermost loop around an instruction is a ``while``; None if there is no loop."""
+    key = (code, at)
+    if key not in _KNOWN:
+        instructions = list(dis.get_instructions(code))
+        heads = {i.offset: i.opname for i in instructions}
+        around = [
+            (instruction.offset - instruction.argval, instruction.argval)
+            for instruction in instructions
+            if "JUMP" in instruction.opname
+            and isinstance(instruction.argval, int)
+            and instruction.argval <= at <= instruction.offset
+        ]
+        _KNOWN[key] = heads[min(around)[1]] != "FOR_ITER" if around else None
+    return _KNOWN[key]
