@@ -24,6 +24,8 @@ from harness.strategies.profile import READS
 
 # One operation as a person knows it: thread, kind, object.
 Operation = tuple[str, str, str]
+# The first so many operations are followed: programs may make new names in every schedule.
+OPERATIONS_MAX: Final = 1_000
 _CONFIDENCE: Final = 0.95
 _MASK: Final = (1 << 64) - 1
 _READ: Final = 1 << 31
@@ -72,10 +74,11 @@ class Coverage:
         self.first.setdefault(number, self.looked)
         Orders(self, core).follow(log)
 
-    def number(self, operation: Operation) -> int:
-        """The number of ``operation``, a new one where it was never seen."""
-        number = self.operations.setdefault(operation, len(self.before))
-        if number == len(self.before):
+    def number(self, operation: Operation) -> int | None:
+        """The number of ``operation``, a new one where it was never seen; None beyond the limit."""
+        number = self.operations.get(operation)
+        if number is None and len(self.before) < OPERATIONS_MAX:
+            number = self.operations[operation] = len(self.before)
             self.before.append(0)
         return number
 
@@ -87,10 +90,10 @@ class Coverage:
         for number, count in other.classes.items():
             self.classes[number] = self.classes.get(number, 0) + count
         ours = [self.number(operation) for operation in other.operations]
-        for number, bits in zip(ours, other.before, strict=True):
-            for there, here in enumerate(ours):
-                if bits >> there & 1:
-                    self.before[number] |= 1 << here
+        for later, bits in zip(ours, other.before, strict=True):
+            for there, earlier in enumerate(ours):
+                if later is not None and earlier is not None and bits >> there & 1:
+                    self.before[later] |= 1 << earlier
 
     def pairs(self) -> tuple[int, list[tuple[Operation, Operation]]]:
         """How many pairs of operations can come in either order, and those that came in only one.
@@ -165,7 +168,7 @@ class Orders:
 
     def follow(self, log: Log) -> None:
         """Go through the steps."""
-        numbers: dict[tuple[int, str, Any], int] = {}
+        numbers: dict[tuple[int, str, Any], int | None] = {}
         seen: dict[Any, int] = {}
         before = self._coverage.before
         for thread, kind, obj in zip(log.threads, log.kinds, log.objects, strict=True):
@@ -179,10 +182,11 @@ class Orders:
             if obj is None:
                 continue
             key = index, kind, obj
-            number = numbers.get(key, -1)
-            if number < 0:
-                operation = thread.name, kind, _named(obj)
-                number = numbers[key] = self._coverage.number(operation)
+            if key not in numbers:
+                numbers[key] = self._coverage.number((thread.name, kind, _named(obj)))
+            number = numbers[key]
+            if number is None:
+                continue
             others = seen.get(obj, 0)
             before[number] |= others & ~self._forced[index]
             bit = 1 << number
@@ -254,7 +258,8 @@ class Evidence:
         """For a person, the orders never seen not included."""
         found = []
         if self.fails_at_most:
-            found.append(f"95% sure: at most {self.fails_at_most:.2%} of all schedules fail")
+            chance = f"{self.fails_at_most:.2%}"
+            found.append(f"95% sure: one more schedule fails with a chance of at most {chance}")
         if self.looked:
             found.append(
                 f"{self.classes:,} classes in {self.looked:,} schedules looked at; about "

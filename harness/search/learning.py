@@ -51,7 +51,9 @@ class Learning:
         self._coverage = Coverage()
 
     def note(self, schedule: int, member: str, core: Core, log: Log) -> None:
-        """Keep what the schedule that has just run showed."""
+        """Keep what the schedule that has just run showed, until its epoch is put together."""
+        if epoch_of(schedule) < self.done:
+            return
         coverage = self._coverage
         coverage.before = [0] * len(coverage.operations)
         Orders(coverage, core).follow(log)
@@ -88,7 +90,7 @@ class Learning:
         fresh = {member: count // 2 for member, count in known.fresh.items()}
         length = known.length
         for schedule in learned_from(epoch, every):
-            look = self._looks[schedule]
+            look = self._looks.pop(schedule)
             member = look.member
             ordered, new = self._orders(look.before), look.number not in self._classes
             looked[member] = looked.get(member, 0) + UNIT

@@ -307,3 +307,18 @@ def test_an_exploration_that_ran_nothing_says_nothing() -> None:
     assert found.lines() == []
     assert found.fails_at_most is None
     assert not math.isnan(found.new_class)
+
+
+def test_names_without_end_are_followed_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.search.evidence.OPERATIONS_MAX", 10)
+    count = [0]
+
+    def program() -> None:
+        count[0] += 1
+        cell = Shared(0, f"cell{count[0] // 2}")
+        parallel(lambda: cell.set(1), cell.get, names=["writer", "reader"])
+
+    found = explore(program, "random", 30, twice_every=0).evidence
+    assert found is not None
+    assert 0 < found.pairs <= 5
+    assert found.looked == 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import seeded
 
 from harness import Exploration, Semaphore, Shared, UsageError, explore, parallel
 from harness.search.watch import run_twice
@@ -132,3 +133,13 @@ def test_few_schedules_run_twice_by_default() -> None:
 
     assert explore(steady, "random", 5_120).verdict == "pass"
     assert 5_120 + 5 <= program.runs <= 5_120 + 20
+
+
+@pytest.mark.parametrize("name", sorted(seeded.PROGRAMS))
+def test_a_program_that_keeps_its_promise_is_never_accused(name: str) -> None:
+    """Every schedule that passes runs twice: time, timeouts, conditions, unnamed objects, sets."""
+    report = explore(
+        seeded.PROGRAMS[name], schedules=40, seed=9, stop_at_first=False, twice_every=1
+    )
+
+    assert "nondeterminism" not in report.failing

@@ -473,5 +473,5 @@ def test_evidence_of_a_pass_stands_in_the_table_and_below_it(cli: Cli) -> None:
     assert evidence["pairs"] > 0
     out = cli("run", "toy-clean", "--schedules", "200").out
     assert "1.49%" in out
-    assert "95% sure: at most 1.49% of all schedules fail" in out
+    assert "95% sure: one more schedule fails with a chance of at most 1.49%" in out
     assert f"{evidence['classes']:,} of {evidence['looked']:,}" in out
