@@ -174,8 +174,7 @@ def aging_borrow(ctx: Context) -> None:
         expect(kernel.read(vmo)[0])
 
     def ager() -> None:
-        if kernel.process_queues():
-            sometimes("aging borrows")
+        kernel.process_queues()
 
     def committer() -> None:
         kernel.evict_page(stays)
