@@ -38,7 +38,7 @@ def drop(spec: Spec, setup: Setup, failure: Failure) -> Needed:
 
     Args:
         spec: The program that failed; a mutant that it names is planted.
-        setup: What decided its schedules.
+        setup: What decided its schedules; what ran free is searched under control.
         failure: In one of these.
     """
     from model.faults import NONE
@@ -64,7 +64,7 @@ def drop(spec: Spec, setup: Setup, failure: Failure) -> Needed:
 
 def _failing_alike(spec: Spec, setup: Setup, failure: Failure) -> Failure | None:
     program = program_of(spec)
-    setup = replace(setup, meta=spec.meta(), stop_at_first=False)
+    setup = replace(setup, meta=spec.meta(), stop_at_first=False, mode="controlled")
     number = failure.schedule
     if strategy_named(setup.strategy).sequential:
         spans = [(1, SCHEDULES_MAX)]

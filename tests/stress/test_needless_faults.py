@@ -31,6 +31,16 @@ def test_what_a_finding_does_not_need_is_left_out() -> None:
     assert decode(needed.failure.token).meta["faults"] == NEEDED
 
 
+def test_what_ran_free_is_searched_under_control() -> None:
+    """So that the answer is a function of the seed, and does not wait for naps."""
+    setup, failure = first_failure(SPEC)
+    free, controlled = (
+        needless.drop(SPEC, replace(setup, mode=mode), failure) for mode in ("free", "controlled")
+    )
+
+    assert free.failure.token == controlled.failure.token
+
+
 def test_a_fault_that_decides_stays() -> None:
     spec = replace(SPEC, faults=NEEDED)
     setup, failure = first_failure(spec)
