@@ -33,7 +33,7 @@ TOOLS: Final = frozenset(
 
 def _names() -> dict[Any, Any]:
     """What each name of the standard library becomes, by the value that it has."""
-    names = {
+    return {
         **CLOCKS,
         _thread.allocate_lock: Lock,
         _thread.RLock: RLock,
@@ -49,11 +49,6 @@ def _names() -> dict[Any, Any]:
         _thread.start_new_thread: threads.start_new_thread,
         vars(_thread)["_count"]: threads.count,
     }
-    # The type itself stays where it is told apart from what makes one: isinstance() asks for it.
-    names.pop(_thread.LockType, None)
-    if _thread.LockType is threading.Lock:
-        names[threading.Lock] = Lock
-    return names
 
 
 class Patches:
@@ -162,8 +157,6 @@ def _modules(*, program: bool) -> Iterator[ModuleType]:
 
 def _functions(module: ModuleType) -> Iterator[FunctionType]:
     """Functions that a module defines, those of its classes included."""
-    if module.__name__.partition(".")[0] in sys.stdlib_module_names:
-        return
     for value in list(vars(module).values()):
         if isinstance(value, type) and value.__module__ == module.__name__:
             for inner in list(vars(value).values()):

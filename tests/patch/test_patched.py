@@ -6,6 +6,7 @@ import _queue
 import _thread
 import os
 import queue
+import sched
 import threading
 import time
 from collections.abc import Callable
@@ -215,6 +216,17 @@ def test_start_and_join_are_one_step_each_and_a_name_is_counted_from_one() -> No
     assert [("main", "spawn")] * 2 == [each for each in told if each[1] == "spawn"]
     assert 2 == told.count(("main", "join"))
     assert {"main", "Thread-1 (locked)", "Thread-2 (locked)"} == {name for name, _ in told}
+
+
+def test_the_token_is_the_same_on_every_python() -> None:
+    """Found on one, written here, found on all."""
+    found = failure(lost_update, "random", patch=True)
+
+    token = (
+        "ll1-RqIERZ-rbG9zdF91cGRhdGWmcmFuZG9tAAHEBgAIAAAAAAwBxAzNZArNJ1Bk"
+        "CidRULKpYXNzZXJ0aW9uqDExYWU0ZjU0zU4gwoCQkaYtcGF0Y2g"
+    )
+    assert (token, "95d39a5e160704e8") == (found.token, found.digest)
 
 
 # -- races, deadlocks, tokens ---------------------------------------------------------------------
@@ -454,6 +466,19 @@ def test_names_taken_by_import_and_by_default_arguments_are_on_the_virtual_clock
     clean(program, "random", schedules=5)
 
     assert time.monotonic() - before < 60
+
+
+def test_a_scheduler_of_the_library_has_taken_the_clock_as_a_default() -> None:
+    def program() -> None:
+        began, ran = time.monotonic(), list[float]()
+        plan = sched.scheduler()
+        for delay in (7_200, 3_600):
+            plan.enter(delay, 1, lambda: ran.append(time.monotonic() - began))
+        threading.Thread(target=plan.run).start()
+        time.sleep(10_000)
+        assert ran == [3_600, 7_200]
+
+    clean(program, "random", schedules=3)
 
 
 def test_a_timer_fires_when_its_time_has_come_unless_it_is_cancelled() -> None:
