@@ -518,7 +518,8 @@ def i8_closed_is_empty(provider: PhysicalPageProvider) -> None:
 def i1_strictly(page: VmPage) -> None:
     """I1, when nothing runs: a lender's page is present or loaned, never both, never neither."""
     lender = page.lender
-    if lender is None or lender.cow_pages is None or lender.cow_pages.recycled:
+    cow = None if lender is None else lender.cow_pages
+    if lender is None or cow is None or not cow.alive or cow.recycled:
         return
     home = any(cow is lender.cow_pages for cow, _ in page.slots)
     _require("I1", home or page.loaned, page, "of", lender.cow_pages, "is absent and not loaned")

@@ -1,29 +1,55 @@
 """Counted references, and tombstones for what their last owner destroyed.
 
 Nothing here relies on Python's garbage collector: the thread that drops the last reference runs the
-destructor, and touching an object after that is a finding.
+destructor, and any touch of an object after that is a finding, which names who destroyed it and
+where, and who touches it.
 """
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from harness.sync import Atomic
+from harness.sync.place import Place, here
 from model.asserts import InvariantBroken, kassert
+
+# Of a tombstone: what says that the object is dead, and what complains by itself.
+_READABLE: Final = frozenset(
+    {
+        "__class__",
+        "add_ref",
+        "alive",
+        "check_alive",
+        "death",
+        "die",
+        "invariant",
+        "name",
+        "release",
+        "try_upgrade",
+    }
+)
+_THIS_FILE: Final = "model/refs.py"
 
 
 class Mortal:
     """An object with an explicit end of life.
 
     Attributes:
+        invariant: Which one a touch after that breaks.
+        remains: The kernel keeps the memory for whoever has a pointer: it may be read when dead.
         name: Deterministic, unique in its world.
         alive: False once destroyed; the Python object stays behind as a tombstone.
+        death: Who destroyed it, when and where; None while it lives.
     """
 
     invariant = "I28"
+    remains = False
+    alive = True
+    death: Place | None = None
 
     def __init__(self, name: str) -> None:
         """Alive from here on."""
         self.name = name
-        self.alive = True
 
     def check_alive(self, why: str) -> None:
         """Panic if this memory was given back; callers say what they wanted to do.
@@ -32,16 +58,58 @@ class Mortal:
             InvariantBroken: Use after free.
         """
         if not self.alive:
-            raise InvariantBroken(self.invariant, f"{self.name} was destroyed, and {why}")
+            raise InvariantBroken(
+                self.invariant,
+                f"{self.name} was destroyed, and {why}\n"
+                f"destroyed by {self.death}\ntouched by {here(_THIS_FILE)}",
+            )
 
     def die(self) -> None:
-        """The memory is given back."""
+        """The memory is given back: whoever touches it from here on is found.
+
+        Raises:
+            InvariantBroken: It was given back before.
+        """
         self.check_alive("is destroyed again")
+        self.death = here(_THIS_FILE)
         self.alive = False
+        if not self.remains:
+            object.__setattr__(self, "__class__", _tombstone(type(self)))
 
     def __repr__(self) -> str:
         """The name; never an address, since traces show it."""
         return self.name
+
+
+class _Dead(Mortal):
+    """What any class of object becomes when it dies."""
+
+    def __getattribute__(self, attribute: str) -> Any:
+        """Anything but what tells that it is dead is a touch."""
+        if attribute not in _READABLE:
+            Mortal.check_alive(self, f"its {attribute} is read")
+        return object.__getattribute__(self, attribute)
+
+    def __setattr__(self, attribute: str, value: object) -> None:
+        """As reading."""
+        Mortal.check_alive(self, f"its {attribute} is written")
+        object.__setattr__(self, attribute, value)
+
+    def __repr__(self) -> str:
+        """The name, which messages need."""
+        return f"{self.name} (dead)"
+
+    __str__ = __repr__
+
+
+_TOMBSTONES: Final[dict[type[Mortal], type[_Dead]]] = {}
+
+
+def _tombstone(kind: type[Mortal]) -> type[_Dead]:
+    """The class of dead objects of ``kind``: they still are of that kind."""
+    if kind not in _TOMBSTONES:
+        _TOMBSTONES[kind] = type(f"Dead{kind.__name__}", (_Dead, kind), {})
+    return _TOMBSTONES[kind]
 
 
 class RefCounted(Mortal):

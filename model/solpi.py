@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from harness.sync import Atomic, WaitQueue, WaitResult, assert_no_locks_held, current_thread
 from model.asserts import kassert
+from model.refs import Mortal
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,7 +32,7 @@ _CURRENT: Final = "stack_owned_loaned_pages_interval"
 BLOCK_SECONDS: Final = 1.0
 
 
-class StackOwnedLoanedPagesInterval:
+class StackOwnedLoanedPagesInterval(Mortal):
     """A span of one thread's execution that may own loaned pages; a context manager.
 
     Nested intervals of one thread do nothing: the outermost wins.
@@ -44,16 +45,17 @@ class StackOwnedLoanedPagesInterval:
     Kernel: ``StackOwnedLoanedPagesInterval``. Omits: the canary.
     """
 
+    invariant = "I24"
+
     def __init__(self, world: World) -> None:
         """Open the interval unless the thread has one. No lock, no schedule point."""
         thread = current_thread()
+        super().__init__(f"interval within {thread.name}'s")
         self._world = world
-        self.alive = True
         self.pages: list[VmPage] = []
         self.owning_thread: Thread | None = None
         self.owned_wait_queue: WaitQueue | None = None
         if thread.local.get(_CURRENT) is not None:
-            self.name = f"interval within {thread.name}'s"
             return
         self.name = world.name("interval")
         self.is_ready_for_waiter = Atomic(False, f"{self.name}.ready")
@@ -98,7 +100,7 @@ class StackOwnedLoanedPagesInterval:
         me.local[_CURRENT] = None
         if self.is_ready_for_waiter.load():
             self._wake_waiters_and_clear_owner()
-        self.alive = False
+        self.die()
 
     @staticmethod
     def current_or_none() -> StackOwnedLoanedPagesInterval | None:

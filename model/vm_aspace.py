@@ -47,9 +47,13 @@ class VmMapping(Mortal):
         entries: One atomic per page: the hardware reads them without a lock, and they change under
             the VMO lock.
 
+    A dead mapping remains for whoever knows it: it has no VMO.
+
     Kernel: ``VmMapping``. Omits: protection, the lock of the architecture's page tables (held for
     the length of one change, which is a step here), fault-ahead.
     """
+
+    remains = True
 
     def __init__(self, aspace: VmAspace, vmo: VmObjectPaged, offset: int, size: int) -> None:
         """Nothing faulted in; takes over the caller's reference of ``vmo``. No schedule points."""

@@ -70,13 +70,14 @@ def test_r4_commit_against_the_borrowers_last_reference(run, strategy):
         lender, borrower = kernel.lender(2, absent=2), kernel.borrower(2)
         kernel.supply(borrower)
         cow = borrower.cow
+        container = cow.raw_container()
 
         def commit():
             assert kernel.commit(lender) is Status.OK
 
         parallel(commit, lambda: kernel.destroy(borrower), names=["C", "X"])
         assert not cow.alive
-        assert not cow.raw_container().alive
+        assert not container.alive
         kernel.quiesce()
         kernel.destroy_all()
 
