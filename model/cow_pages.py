@@ -57,8 +57,9 @@ class VmCowPagesContainer(RefCounted):
 
     def _on_zero(self) -> None:
         """Kernel: ``~VmCowPagesContainer`` with ``~VmCowPages`` inside."""
-        self._cow.die()
+        cow = self._cow
         self.die()
+        cow.end()
 
 
 class VmCowPages(RefCounted):
@@ -519,9 +520,18 @@ class VmCowPages(RefCounted):
                 self.free_pages_locked(pages)
                 self.page_source.close()
             self.recycled = True
-        self.page_source.release()
         # Last: a reclaimer may still come through the container until the pages are FREE.
         self._container.release()
+
+    def end(self) -> None:
+        """The memory goes, and only now the reference of the page source.
+
+        Locks: takes the page source's lock, where this is its last reference.
+        Kernel: ``~VmCowPages``.
+        """
+        page_source = self.page_source
+        self.die()
+        page_source.release()
 
     @requires("lock")
     def dump_locked(self) -> list[str]:

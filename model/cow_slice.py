@@ -81,3 +81,7 @@ class VmCowSlice(VmCowPages):
             # Not under the lock: this may be the last reference, and recycling takes the lock.
             self.hierarchy.do_deferred_delete(parent)
         self.raw_container().release()
+
+    def end(self) -> None:
+        """See ``VmCowPages.end``; the page source is the parent's. Kernel: ``~VmCowPages``."""
+        self.die()

@@ -425,7 +425,7 @@ def i13_counts(pmm: PmmNode, loaned: int, cancelled: int) -> None:
 
 def i1_absent_is_loaned(cow: VmCowPages, provider: PhysicalPageProvider) -> None:
     """I1: in a lender a page is present, or loaned, or in the hands of a reclaimer."""
-    if provider.cow_pages is None or cow.recycled:
+    if provider.cow_pages is None or not cow.alive or cow.recycled:
         return
     for offset in range(0, cow.size, PAGE_SIZE):
         page = provider.page_at(offset)

@@ -94,6 +94,8 @@ class Kernel(PageOperations):
         self.defects = chosen
         self.vmos: list[VmObjectPaged] = []
         self.aspaces: list[VmAspace] = []
+        # What a pager thread has of each VMO, by the VMO's name: that may be gone.
+        self._ports: dict[str, PagerProxy] = {}
         if self.invariants is not None:
             self.invariants.install(self._world)
         observe(partial(page_film, self.pmm))
@@ -153,6 +155,7 @@ class Kernel(PageOperations):
             trap_dirty=trap_dirty,
         )
         self.vmos.append(vmo)
+        self._ports[vmo.name] = _proxy(vmo)
         return vmo
 
     def slice(
@@ -288,7 +291,10 @@ class Kernel(PageOperations):
         Returns:
             False where the packet says that nothing more comes: detached, or closed.
         """
-        packet = _proxy(vmo).read_packet(wait=True)
+        port = self._ports.get(vmo.name)
+        if port is None:
+            raise UsageError(f"{vmo} has no pager; only a borrower has")
+        packet = port.read_packet(wait=True)
         if packet is None or packet.kind is PacketKind.COMPLETE:
             return False
         if self._use(vmo):

@@ -83,8 +83,8 @@ class ObservedKernel(Kernel):
         if self.aspaces or any(map(_unlike, self.vmos)):
             return  # The reference has no mappings, and no such VMO.
         shape, cells = self._shape()
-        self._index = {name: number for number, name in enumerate(shape.names)}
         self._all = self.vmos[:]
+        self._index = {vmo.name: number for number, vmo in enumerate(self._all)}
         self.history = History(KernelReference(shape, cells))
         self._noting = True
         for pending in self._pending:
@@ -151,7 +151,7 @@ class ObservedKernel(Kernel):
     ) -> R:
         if not self._noting or self.history is None:
             return run()
-        number = self._index.get(vmo.cow.name)
+        number = self._index.get(vmo.name)
         if number is None:
             self._abandon("a VMO that was made meanwhile")
             return run()
@@ -174,7 +174,7 @@ class ObservedKernel(Kernel):
         self, vmo: VmObjectPaged, first: int = 0, count: int | None = None
     ) -> PendingCommit:
         """See ``Kernel``; noted when it ends, by whatever ends it."""
-        pending = _ObservedPending(self._world, (vmo.cow.name, *_range(vmo, first, count)))
+        pending = _ObservedPending(self._world, (vmo.name, *_range(vmo, first, count)))
         if self._noting and self.history is not None:
             pending.note(self.history, self._index)
         else:
@@ -357,7 +357,10 @@ class _ObservedPending(PendingCommit):
 
 
 def _range(vmo: VmObjectPaged, first: int, count: int | None) -> tuple[int, int]:
-    return first, vmo.size // PAGE_SIZE - first if count is None else count
+    if count is None:
+        # Of a VMO that is gone, none: the operation will say so.
+        count = vmo.size // PAGE_SIZE - first if vmo.alive else 0
+    return first, count
 
 
 def _filled(content: bytes) -> bytes:

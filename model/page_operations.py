@@ -191,7 +191,7 @@ class PageOperations:
 
     def _use(self, vmo: VmObjectPaged) -> bool:
         """Look a handle up: a reference for the length of one operation, unless it is closed."""
-        return vmo.alive and vmo.try_upgrade()
+        return vmo.try_use()
 
 
 def span_of(vmo: VmObjectPaged, first: int, count: int | None) -> tuple[int, int]:

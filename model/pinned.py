@@ -35,6 +35,7 @@ class PinnedVmObject(Mortal):
         Locks: takes the VMO lock.
         Kernel: ``~PinnedVmObject``.
         """
+        vmo, offset, length = self.vmo, self.offset, self.length
         self.die()
-        self.vmo.unpin(self.offset, self.length)
-        self.vmo.release()
+        vmo.unpin(offset, length)
+        vmo.release()

@@ -26,6 +26,7 @@ _READABLE: Final = frozenset(
         "name",
         "release",
         "try_upgrade",
+        "try_use",
     }
 )
 _THIS_FILE: Final = "model/refs.py"
@@ -140,12 +141,16 @@ class RefCounted(Mortal):
         Kernel: ``fbl::MakeRefPtrUpgradeFromRaw``.
         """
         self.check_alive("a raw pointer to it is upgraded")
-        while True:
-            count = self._refs.load()
-            if count == 0:
-                return False
-            if self._refs.compare_exchange(count, count + 1):
-                return True
+        upgraded = _upgraded(self._refs)
+        self.check_alive("a raw pointer to it was being upgraded")
+        return upgraded
+
+    def try_use(self) -> bool:
+        """As ``try_upgrade`` for whoever has a handle, dead or not.
+
+        Kernel: ``HandleTable::GetDispatcher``: the lock of the table keeps the memory for so long.
+        """
+        return self.alive and _upgraded(self._refs)
 
     def release(self) -> None:
         """Drop one reference; the last drop destroys, in this thread."""
@@ -158,3 +163,11 @@ class RefCounted(Mortal):
     def _on_zero(self) -> None:
         """What the last drop does; by default the memory goes at once."""
         self.die()
+
+
+def _upgraded(refs: Atomic[int]) -> bool:
+    """Add a reference unless there is none."""
+    while (count := refs.load()) != 0:
+        if refs.compare_exchange(count, count + 1):
+            return True
+    return False

@@ -69,6 +69,13 @@ def an_interval(kernel: Kernel) -> Deeds:
     return end, lambda: made[0].owned_wait_queue
 
 
+def a_pin(kernel: Kernel) -> Deeds:
+    status, pinned = kernel.pin(kernel.lender(1))
+    assert status is Status.OK
+    assert pinned is not None
+    return lambda: kernel.unpin(pinned), lambda: pinned.length
+
+
 KINDS: dict[str, tuple[Kind, str, str]] = {
     # How it is called, the invariant that a touch breaks, and a function on the way to its death.
     "VmObjectPaged": (a_vmo, "I28", "VmObjectPaged._on_zero"),
@@ -77,6 +84,7 @@ KINDS: dict[str, tuple[Kind, str, str]] = {
     "PageSource": (a_page_source, "I28", "PageSource._on_zero"),
     "PageRequest": (a_request, "I11", "PageRequest.destroy"),
     "PageRequest, written": (a_request_written_to, "I11", "PageRequest.destroy"),
+    "PinnedVmObject": (a_pin, "I28", "PinnedVmObject.unpin"),
     "StackOwnedLoanedPagesInterval": (an_interval, "I24", "StackOwnedLoanedPagesInterval._end"),
 }
 
@@ -161,6 +169,31 @@ def test_a_destructor_runs_in_the_thread_that_drops_the_last_reference() -> None
     report = explore(program, "dfs", schedules=None)
     assert (report.verdict, report.exhausted) == ("pass", True), report.failure
     assert threads == {"left", "right"}
+
+
+def test_a_raw_pointer_is_upgraded_only_where_something_keeps_the_memory() -> None:
+    """A handle's lookup may lose the race; a raw pointer's upgrade must not be in one."""
+
+    def racing(upgrade: Callable[[RefCounted], bool]) -> Callable[[], None]:
+        def program() -> None:
+            counted = RefCounted("counted")
+
+            def user() -> None:
+                if counted.alive and upgrade(counted):
+                    counted.release()
+
+            parallel(counted.release, user, names=["owner", "user"])
+            assert not counted.alive
+
+        return program
+
+    by_handle = explore(racing(RefCounted.try_use), "dfs", schedules=None)
+    by_pointer = explore(racing(RefCounted.try_upgrade), "dfs", schedules=None)
+
+    assert (by_handle.verdict, by_handle.exhausted) == ("pass", True), by_handle.failure
+    assert by_pointer.failure is not None
+    assert "a raw pointer to it was being upgraded" in by_pointer.failure.message
+    assert "destroyed by owner" in by_pointer.failure.message
 
 
 def test_nobody_dies_twice_and_nothing_is_revived() -> None:
