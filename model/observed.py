@@ -248,7 +248,7 @@ class ObservedKernel(Kernel):
         if not vmo.cow.is_contiguous():
             self._abandon("pins of borrowers")
         elif self._noting and self.history is not None:
-            call = self.history.call("pin", self._index[vmo.cow.name], *_range(vmo, first, count))
+            call = self.history.call("pin", self._index[vmo.name], *_range(vmo, first, count))
         status, pinned = super().pin(vmo, first, count, reuse_request=reuse_request)
         if call is not None and self.history is not None:
             if pinned is None:

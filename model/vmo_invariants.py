@@ -29,6 +29,8 @@ class Told(NamedTuple):
 
 def check_pager_backed(cow: VmCowPages) -> None:
     """I21 and I22 for all pages of a pager-backed VMO, whenever its lock is released."""
+    if not cow.alive:
+        return  # The lock of a hierarchy outlives each of its VMOs.
     present = cow.page_list.present(0, cow.size)
     for offset, page in present:
         i22_queued_here(page, cow, offset)

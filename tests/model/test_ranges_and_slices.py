@@ -278,13 +278,14 @@ def test_the_parent_lives_as_long_as_a_slice_of_a_slice(run):
         outer = kernel.sliced(lender, 0, 2)
         inner = kernel.sliced(outer, 1, 1)
         cows = [lender.cow, outer.cow]
+        hierarchy = lender.cow.hierarchy
         kernel.destroy(lender)
         kernel.destroy(outer)
-        assert [cow.recycled for cow in cows] == [False, False]
+        assert [cow.alive for cow in cows] == [True, True]
         assert kernel.commit(inner) is Status.OK
         kernel.destroy(inner)
-        assert [cow.recycled for cow in cows] == [True, True]
-        assert not lender.cow.hierarchy.lock.locked()
+        assert [cow.alive for cow in cows] == [False, False]
+        assert not hierarchy.lock.locked()
         kernel.destroy_all()
 
     run.once(program)
@@ -298,9 +299,10 @@ def test_one_thread_deletes_for_all_and_in_any_order(run):
         lender = kernel.lender(2, absent=1)
         first = kernel.sliced(lender, 0, 1)
         second = kernel.sliced(lender, 1, 1)
+        cow = lender.cow
         kernel.destroy(lender)
         parallel(lambda: kernel.destroy(first), lambda: kernel.destroy(second))
-        assert lender.cow.recycled
+        assert not cow.alive
         kernel.destroy_all()
 
     run.clean(program, 500)
