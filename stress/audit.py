@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -28,6 +28,7 @@ from harness.trace.logjudge import LogJudge
 from harness.trace.logrules import RECLAIM, sleeps_under_spin
 from harness.trace.logstate import HARMLESS, INTEGRITY
 from harness.trace.logtrace import circle_of
+from stress.audit_follow import Growing, Teller, pause
 from stress.audit_policy import NO_POLICY, Policy
 from stress.audit_report import (
     AuditClass,
@@ -62,6 +63,8 @@ def audit_paths(
     size_max: int = SIZE_MAX,
     budget: int = BUDGET,
     jobs: int = 1,
+    follow: Callable[[Finding], None] | None = None,
+    wait: Callable[[], bool] = pause,
 ) -> AuditReport:
     """Audit lock logs.
 
@@ -78,6 +81,8 @@ def audit_paths(
         size_max: Longest circle of threads that is predicted.
         budget: States that the exhaustive search may visit for one candidate.
         jobs: Processes that read logs; the report is the same for any number of them.
+        follow: Told each finding as it is made, while the only log is still being written.
+        wait: Called where nothing more is written yet; false ends the log.
 
     Raises:
         UsageError: A path does not exist, holds no log, or cannot be read; an unknown tier.
@@ -85,7 +90,11 @@ def audit_paths(
     if fail_on not in TIERS:
         raise UsageError(f"unknown tier {fail_on!r}; the tiers are {', '.join(TIERS)}")
     files, skipped = _expand(paths)
-    judge = _judged(files, (mode_blind, size_max, budget), jobs)
+    options = (mode_blind, size_max, budget)
+    if follow is not None:
+        judge = _followed(files, options, follow, wait)
+    else:
+        judge = _judged(files, options, jobs)
     tokens: dict[int, str] = {}
     if replay:
         from stress.audit_replay import confirm
@@ -207,6 +216,20 @@ def _judged(files: list[Path], options: _Options, jobs: int) -> LogJudge:
         if at not in done or not whole.merge(done.pop(at)):
             _read(whole, path, at)
     return whole
+
+
+def _followed(
+    files: list[Path], options: _Options, tell: Callable[[Finding], None], wait: Callable[[], bool]
+) -> LogJudge:
+    """Judge a log that is still being written."""
+    if len(files) != 1 or str(files[0]) == _STDIN:
+        raise UsageError("--follow takes one lock log, a file")
+    judge = _fresh(options)
+    judge.heard = Teller(judge, tell)
+    with _opened(files[0]) as stream:
+        judge.read(str(files[0]), cast("IO[bytes]", Growing(stream, wait)), 0)
+    judge.heard()
+    return judge
 
 
 def _next(tasks: list[Task]) -> Task | None:

@@ -61,6 +61,9 @@ def audit(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Processes that read logs.")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="The log is being written; tell findings at once.")
+    ] = False,
     json: Json = False,
     log_file: LogFile = None,
     debug: Debug = False,
@@ -83,5 +86,6 @@ def audit(
         format="json" if json else form,
         output=output,
         jobs=jobs,
+        follow=follow,
     )
     return answer(logs, options)

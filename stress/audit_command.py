@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from loguru import logger
+
 from harness.errors import UsageError
+from harness.lockorder.findings import Finding
 from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace import logexport
 from stress import audit_export, audit_html, console, documents
@@ -57,6 +60,7 @@ class AuditOptions:
     format: str = "text"
     output: Path | None = None
     jobs: int | None = None
+    follow: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be meant.
@@ -93,6 +97,7 @@ def answer(words: Sequence[Path], options: AuditOptions) -> ExitCode:
         size_max=options.max_cycle,
         budget=options.budget,
         jobs=options.jobs or _processes(paths),
+        follow=_tell if options.follow else None,
     )
     text = (asked or _FORMATS[options.format])(report)
     if options.output is not None:
@@ -102,6 +107,10 @@ def answer(words: Sequence[Path], options: AuditOptions) -> ExitCode:
     else:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return ExitCode.PASS if asked is not None else of_verdict(report.verdict)
+
+
+def _tell(finding: Finding) -> None:
+    logger.info("{} {}: {}", finding.rule, finding.tier, finding.message)
 
 
 def _processes(paths: Sequence[Path]) -> int:

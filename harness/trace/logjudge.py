@@ -68,6 +68,7 @@ class LogJudge:
         untrusted: Indexes of the runs that contradict themselves.
         events: Events read.
         unclassed: Acquisitions of locks without a class.
+        heard: Called after each piece of a log that was judged; may be None.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class LogJudge:
             budget: States that the exhaustive search may visit for one candidate.
             window: Events of a run that are kept for that.
         """
+        self.heard: Callable[[], None] | None = None
         self.window = window if predict else 0
         self._limits = (size_max, budget)
         self.rules = LockRules(mode_blind=mode_blind, fatal=False)
@@ -125,6 +127,8 @@ class LogJudge:
                 if index < len(records):
                     run = self._unusual(name, run, records[index], first + index)
                     index += 1
+            if self.heard is not None:
+                self.heard()
         self._close(run)
         if len(self.runs) == before and (name, "LOG009") not in self.breaches:
             self.breach(name, "LOG009", 1, "no header: not a lock log, or an empty one")
