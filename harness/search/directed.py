@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from harness.engine.core import CORE, Choose, Core
@@ -51,14 +52,24 @@ def reach(
     for step in story.steps:
         steps.setdefault(step.thread, []).append(step.step)
     route = [(thread, bisect_right(steps.get(thread, []), upto)) for thread, upto in legs]
+    failure = _along(program, setup, schedule, route, last)
+    if failure is None and not setup.early_timeouts:
+        # What timed out on the way did so when nothing else could go on; here it may do so before.
+        early = replace(setup, early_timeouts=True)
+        failure = _along(program, early, schedule, route, last)
+    return failure
+
+
+def _along(
+    program: Program, setup: Setup, schedule: int, route: list[Leg], last: Sequence[int]
+) -> Failure | None:
+    """Run along a route once."""
     with Stage(setup.hang_seconds, control=setup.control) as stage:
         begin = partial(_begin, route, tuple(last))
         recording = record(stage, program, setup, schedule, begin, [], film=False)
-        finding = (
-            None
-            if recording.cut in ("interrupted", "hang")
-            else finding_of(CORE, setup, fair=False)
-        )
+        if recording.cut in ("interrupted", "hang"):
+            return None
+        finding = finding_of(CORE, setup, fair=False)
         if finding is None or finding.kind not in ("deadlock", "lost-wakeup"):
             return None
         key = order_key(finding.order) if finding.order is not None else key_of(finding)

@@ -74,6 +74,7 @@ class Step(msgspec.Struct, frozen=True):
         order: Nesting order given with an acquisition.
         releases: Of a wait: the lock that it gives up while it sleeps.
         woke: Indexes of the sleepers that it woke and that want their lock back first.
+        limited: The thread had been blocked, for a limited time.
     """
 
     step: int
@@ -93,6 +94,7 @@ class Step(msgspec.Struct, frozen=True):
     order: int = 0
     releases: str = ""
     woke: tuple[int, ...] = ()
+    limited: bool = False
 
 
 class Wait(msgspec.Struct, frozen=True):

@@ -82,6 +82,7 @@ _PLAIN: Final = {
     "barrier-reset": "w",
     "barrier-abort": "w",
 }
+_WOKEN: Final = ("", "True", "woken")
 # These read and write in one: an order that no reordering changes.
 _UPDATES: Final = frozenset(("fetch-add", "exchange", "compare-exchange"))
 
@@ -241,6 +242,7 @@ class _Plan:
         self.drafts: list[_Draft] = []
         self.names: dict[int, str] = {}
         self._asleep: dict[int, tuple[str, str]] = {}  # thread -> what it sleeps on, and how
+        self._notified: dict[int, int] = {}  # sleeper -> step that woke it
         self._children: dict[int, list[int]] = {}  # thread -> those it started last
         self._starts: dict[int, int] = {}  # step that can start threads -> thread that took it
         self._last: dict[int, int] = {}  # thread -> its last step
@@ -264,7 +266,10 @@ class _Plan:
         self._last[step.thread] = step.step
         self._meet(step.thread, step.name, published)
         kind = step.kind
+        self._notified.update(dict.fromkeys(step.woke, step.step))
         if step.thread in self._asleep:
+            # One who sleeps for a limited time has announced long before what follows.
+            published = max(published, self._notified.pop(step.thread, -1) + 1)
             self._woken(published, step)
             if kind == "queue-block" and not step.releases:
                 return  # the step that wakes, of a wait that takes no lock back
@@ -293,9 +298,10 @@ class _Plan:
             elif kind == "join":
                 extra = {}
             if extra:
-                # Without a wait it was let through at once, or turned away.
-                if step.outcome == "False":
-                    extra["t"] = True
+                # Let through at once, or turned away: whether it would have waited for ever, nobody
+                # has seen.
+                if step.outcome == "False" or step.limited or not step.waited:
+                    extra = {**extra, "t": True}
                 self._add(step.step, 1, step, "wake", step.obj, extra=extra)
         elif kind in _SLEEPS_AFTER:
             self._sleep(step)
@@ -383,8 +389,9 @@ class _Plan:
         """Log that a thread sleeps no longer; after ``parallel`` it has seen the ends of all."""
         obj, what = self._asleep.pop(by.thread)
         extra: dict[str, Any] = {"what": what}
-        if isinstance(by, Step) and by.kind in ("re-acquire", "queue-block"):
-            if by.outcome not in ("", "True", "woken"):
+        if isinstance(by, Step):
+            timed_out = by.kind in ("re-acquire", "queue-block") and by.outcome not in _WOKEN
+            if by.limited or timed_out:
                 extra["t"] = True
         self._add(published, 0, by, "wake", obj, extra=extra)
         if what == "parallel":

@@ -68,12 +68,15 @@ class TraceRecorder:
         self.objects: dict[str, ObjectInfo] = {}
         self.final: tuple[ThreadState, ...] = ()
         self._asleep: set[int] = set()
+        self._limits: dict[int, bool] = {}  # blocked thread -> whether for a limited time
         self._film = Film(core) if film else None
         # Where a thread last took a lock, by (thread index, lock).
         self._since: dict[tuple[int, str], Site | None] = {}
 
     def publish(self, thread: Thread) -> None:
         """``thread`` has announced its next operation, or is blocked at it."""
+        if not thread.enabled:
+            self._limits[thread.index] = thread.deadline is not None
         self._published[thread.index] = _Publication(
             site_of(place_of(thread)), self._core.steps + 1, waited=not thread.enabled
         )
@@ -108,6 +111,7 @@ class TraceRecorder:
                 clock=core.clock,
                 order=_order(thread),
                 releases=self._releases(thread),
+                limited=self._limits.pop(thread.index, False),
             )
         )
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stress_cli import Cli, run_stress
 
-from harness import Event, Mutex, RwLock, Shared, replay, spawn
+from harness import (
+    Atomic,
+    Condition,
+    Event,
+    Mutex,
+    RwLock,
+    Semaphore,
+    Shared,
+    replay,
+    spawn,
+)
 from harness.lockorder import Finding
 from harness.search.directed import reach
 from harness.search.recording import record_schedule
@@ -21,35 +33,94 @@ from stress.audit import audit_paths
 SETUP = Setup(strategy="random", seed=7)
 
 
+# What a drawn program may do wherever it stands.
+KINDS = (
+    *("set", "wait", "clear", "set-auto", "wait-auto", "permit", "add", "load", "try", "limited"),
+    *("nap", "sleep", "notify", "notify", "set", "set-auto", "read", "write"),
+)
+
+
+class Things:
+    """What the threads of a drawn program share."""
+
+    def __init__(self) -> None:
+        self.locks = [Mutex(name) for name in "abc"]
+        self.rw = RwLock("rw")
+        self.flag, self.auto = Event("flag"), Event("auto", auto_unsignal=True)
+        self.permits, self.count = Semaphore(1, name="permits"), Atomic(0, "count")
+        self.cell, self.mutex = Shared(0, "cell"), Mutex("mutex")
+        self.condition = Condition(self.mutex)
+
+    def attempt(self, lock: Mutex, timeout: float) -> None:
+        """Take a lock for a limited time, or not at all."""
+        if lock.acquire(timeout=timeout) if timeout else lock.acquire(False):
+            lock.release()
+
+    def asleep(self, timeout: float | None) -> None:
+        with self.mutex:
+            self.condition.wait(timeout)
+
+    def notify(self) -> None:
+        with self.mutex:
+            self.condition.notify_all()
+
+    def permit(self) -> None:
+        with self.permits:
+            self.cell.get()
+
+    def do(self, kind: str) -> None:
+        acts: dict[str, Callable[[], object]] = {
+            "set": self.flag.set,
+            "wait": self.flag.wait,
+            "clear": self.flag.clear,
+            "set-auto": self.auto.set,
+            "wait-auto": lambda: self.auto.wait(0.5),
+            "permit": self.permit,
+            "add": lambda: self.count.fetch_add(1),
+            "load": self.count.load,
+            "try": lambda: self.attempt(self.locks[2], 0),
+            "limited": lambda: self.attempt(self.locks[1], 0.1),
+            "nap": lambda: self.asleep(1.0),
+            "sleep": lambda: self.asleep(None),
+            "notify": self.notify,
+            "read": self.cell.get,
+            "write": lambda: self.cell.set(1),
+        }
+        acts[kind]()
+
+    def run(self, plan: list[Any], held: frozenset[int]) -> None:
+        for each in plan:
+            if isinstance(each, str):
+                self.do(each)
+                continue
+            lock, inner = each
+            if lock in held:
+                self.run(inner, held)
+            else:
+                with self.rw.read() if lock == 3 else self.locks[lock]:
+                    self.run(inner, held | {lock})
+
+
+def planned(draw: random.Random, depth: int) -> list[Any]:
+    """Draw what to do: operations, and what to do with a lock held."""
+    return [
+        (draw.randrange(4), planned(draw, depth + 1))
+        if depth < 2 and draw.random() < 0.55
+        else draw.choice(KINDS)
+        for _ in range(draw.randint(1, 3))
+    ]
+
+
 def drawn(seed: int) -> Callable[[], object]:
-    """A program of a few threads that nest locks, readers and data accesses, and join."""
+    """A program of three threads that nest locks, wait, signal, time out and touch data."""
 
     def program() -> None:
-        draw = random.Random(seed)
-        locks = [Mutex("a"), Mutex("b"), Mutex("c")]
-        shared = RwLock("rw")
-        cell = Shared(0, "cell")
-
-        def nest(plan: list[int]) -> None:
-            if not plan:
-                cell.get() if draw_reads else cell.set(1)
-                return
-            first, *rest = plan
-            if first == 3:
-                with shared.read() if draw_reads else shared.write():
-                    nest(rest)
-            else:
-                with locks[first]:
-                    nest(rest)
-
-        draw_reads = draw.random() < 0.5
-        plans = [[draw.sample(range(4), 2) for _ in range(2)] for _ in range(3)]
-
-        def work(mine: list[list[int]]) -> None:
-            for plan in mine:
-                nest(plan)
-
-        for thread in [spawn(work, plan, name=f"w{at}") for at, plan in enumerate(plans)]:
+        draw, things = random.Random(seed), Things()
+        plans = [planned(draw, 0) for _ in range(3)]
+        threads = [
+            spawn(things.run, plan, frozenset(), name=f"w{at}") for at, plan in enumerate(plans)
+        ]
+        for thread in threads:
             thread.join()
 
     return program
@@ -72,17 +143,39 @@ def predicted(program: Callable[[], object], schedule: int) -> list[Finding]:
 
 def test_every_prediction_of_drawn_programs_comes_true() -> None:
     confirmed = 0
-    for seed in range(30):
+    for seed in range(1200):
         program = drawn(seed)
         for finding in predicted(program, 1):
             failure = reach(program, SETUP, 1, finding.legs, finding.last)
             assert failure is not None, (seed, finding.message)
-            assert failure.kind == "deadlock"
+            assert failure.kind in ("deadlock", "lost-wakeup")
             again = replay(program, failure.token)
             assert again is not None
             assert again.digest == failure.digest
             confirmed += 1
-    assert confirmed >= 10
+    assert confirmed >= 8
+
+
+def test_a_sleeper_with_a_limit_is_logged_as_woken_after_it_was_woken() -> None:
+    def program() -> None:
+        things = Things()
+        sleeper = spawn(things.asleep, 1.0)
+        things.notify()
+        sleeper.join()
+
+    orders = set()
+    for schedule in range(1, 9):
+        _, story = record_schedule(program, SETUP, schedule)
+        stream = io.BytesIO()
+        with LockLog(stream) as log:
+            log.story("run#1", story)
+        events = [json.loads(line) for line in stream.getvalue().splitlines() if line[:1] == b"["]
+        ops = [(event[3], (event[8:] or [{}])[0].get("what")) for event in events]
+        if any(step.woke for step in story.steps):
+            signals = [at for at, (op, _) in enumerate(ops) if op == "sig"]
+            wakes = [at for at, (op, what) in enumerate(ops) if (op, what) == ("wake", "wait")]
+            orders.add(signals[0] < wakes[0])
+    assert orders == {True}
 
 
 def test_a_wait_for_an_event_under_a_lock_comes_true() -> None:
