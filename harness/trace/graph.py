@@ -20,7 +20,7 @@ class Nesting(msgspec.Struct, frozen=True):
         thread: Name of the thread; empty where the occasion is not known.
         step: Number of the step; 0 where it is not known.
         site: Where.
-        count: How often.
+        count: How often; 0 where that is not known.
         cyclic: The other order is there, too, perhaps by way of others.
     """
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-from harness.trace.events import Site, Step, Story
+from harness.trace.events import Site, Step, Story, Wait
 from harness.trace.graph import Nesting, layers, nestings
 from harness.trace.interleaving import ends, place
 from harness.trace.lanes import arrows, holds, waits
@@ -190,7 +190,7 @@ def _step(step: Step, lane: Mapping[int, int], table: _Table) -> list[Any]:
     return row
 
 
-def _wait(wait: Any) -> Data:
+def _wait(wait: Wait) -> Data:
     return {
         "thread": wait.thread,
         "wants": wait.wants,
@@ -227,7 +227,7 @@ def graph_data(edges: Iterable[Nesting]) -> Data:
 
 
 def _said(edge: Nesting) -> str:
-    parts = [f"{edge.count:,} times" if edge.count != 1 else "once"]
+    parts = ["once" if edge.count == 1 else f"{edge.count:,} times"] if edge.count else []
     parts += [f"first by {edge.thread}"] if edge.thread else []
     parts += [f"at {_where(edge.site)}"] if edge.site is not None else []
     return ", ".join(parts)

@@ -269,7 +269,7 @@ function drawGraph(graph, onpick) {
       path = `M${ax + BOX / 2} ${ay} C${ax + BOX / 2} ${up} ${bx + BOX / 2} ${up} ${bx + BOX / 2 + (ax === bx ? 12 : 0)} ${by}`;
       tip = `M${bx + BOX / 2 - 4} ${by - 7} L${bx + BOX / 2} ${by} L${bx + BOX / 2 + 4} ${by - 7} Z`;
     }
-    const said = `${edge.outer} before ${edge.inner}: ${edge.said}`;
+    const said = `${edge.outer} before ${edge.inner}${edge.said ? `: ${edge.said}` : ""}`;
     return svg("g", { tabindex: 0, role: "button", "aria-label": said, onclick: () => onpick(edge),
       onkeydown: (event) => event.key === "Enter" && onpick(edge) }, [
       svg("title", {}, said),
