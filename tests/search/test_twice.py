@@ -80,6 +80,18 @@ def test_a_program_that_depends_on_its_past_is_found_although_it_passes(
     assert "running the same choices of a passing schedule again" in report.failure.message
 
 
+def test_threads_that_could_run_are_compared_at_every_step() -> None:
+    """The first schedule that runs twice tells, also where its steps themselves are the same."""
+    first = next(number for number in range(1, 100) if run_twice(number, 4))
+    for seed in range(8):
+        program = OtherEnabled()
+        report = explore(program, "random", 40, seed=seed, twice_every=4)
+
+        assert report.failure is not None
+        assert report.failure.schedule == first
+        assert report.failure.message.count("can run: one, two") == 1
+
+
 def test_both_operations_are_shown_with_their_source_lines() -> None:
     failure = _explored(OtherOperation()).failure
     assert failure is not None
