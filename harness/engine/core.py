@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from harness.engine.choosers import Start, checking, recording
 from harness.engine.finding import Finding, cycle_from, deadlock_message, for_ever, place, place_of
@@ -97,6 +97,7 @@ class Core:
         "workers",
     )
 
+    controlled: ClassVar[bool] = True  # a strategy decides who runs
     cur: Thread
     choose: Choose
     chooser: Choose

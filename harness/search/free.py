@@ -93,6 +93,7 @@ class _Freely(Core):
     """The engine without a baton: whoever operates holds the lock, and nobody is chosen."""
 
     __slots__ = ()
+    controlled = False
 
     @property
     def cur(self) -> Thread:

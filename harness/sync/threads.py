@@ -186,7 +186,7 @@ def invariant(
         raise UsageError(f"every must be 'step', 'quiescent' or a lock, got {every!r}")
 
 
-def priority_scheduling() -> None:
+def priority_scheduling() -> bool:
     """Let only the most urgent of the threads that can run be chosen, until the schedule ends.
 
     What counts is ``Thread.effective_priority``: a thread that is not urgent is starved by those
@@ -194,13 +194,19 @@ def priority_scheduling() -> None:
     goes first, as no scheduler can take the processor from it. To be pushed aside by a more urgent
     thread is no preemption. No schedule point; the next choice is made by it.
 
+    Returns:
+        Whether it is so: not where threads run freely, since nobody chooses there.
+
     Raises:
         UsageError: No schedule is running.
     """
     current()
+    if not CORE.controlled:
+        return False
     CORE.ranked = True
     CORE.strategy_choose = urgent_first(CORE, CORE.strategy_choose)
     CORE.compose()
+    return True
 
 
 def sometimes(name: str) -> None:

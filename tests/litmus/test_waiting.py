@@ -635,6 +635,16 @@ def test_under_priority_scheduling_only_the_most_urgent_is_chosen(strategy: str)
     assert report.verdict == "pass", report.failure or report.reason
 
 
+@pytest.mark.parametrize("mode", ["controlled", "free"])
+def test_priorities_decide_where_somebody_chooses(mode: str) -> None:
+    def program() -> None:
+        assert priority_scheduling() is (mode == "controlled")
+        parallel(yield_now, yield_now)
+
+    report = explore(program, schedules=5, mode=mode)
+    assert report.failure is None, report.failure
+
+
 def test_being_pushed_aside_by_a_more_urgent_thread_is_no_preemption() -> None:
     def program() -> None:
         priority_scheduling()
