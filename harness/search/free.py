@@ -246,6 +246,13 @@ class FreePool(Pool):
             self.hung = ("that runs freely", stacks)
             CORE.cut = "hang"
             CORE.unwind()
+        _NEVER.acquire(True, 0.5)
+        if not thread.done:
+            sys.stderr.write(
+                f"lockloom: thread {thread.name!r} (the caller's own) takes no step; it blocks in "
+                f"something the harness does not control\n{stacks}\n"
+            )
+            sys.stderr.flush()
 
     def await_all(self, zero: Thread) -> None:
         """Until every thread has ended, or those that hang have been given up."""

@@ -224,6 +224,22 @@ def test_a_hang_ends_the_exploration_and_the_next_one_works() -> None:
     assert "pass" == explore(fine, schedules=20).verdict
 
 
+def test_a_hang_of_the_callers_own_thread_is_reported_on_standard_error(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def program() -> None:
+        cell = Shared(0, "cell")
+        parallel(cell.get, cell.get)
+        select.select((), (), (), 1.5)
+
+    report = freely(program, schedules=1, hang_seconds=0.3)
+
+    assert "inconclusive" == report.verdict
+    text = capfd.readouterr().err
+    assert "the caller's own" in text
+    assert "select.select(" in text
+
+
 def test_a_failing_thread_takes_all_others_down() -> None:
     ended: list[str] = []
 
