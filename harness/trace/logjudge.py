@@ -226,6 +226,8 @@ class LogJudge:
             self.events += run.events
             if run.index not in self.untrusted:
                 self._end(run)
+            # A run and its rules know each other, so it stays until the collector comes round.
+            run.kept = []
 
     def _end(self, run: _Run) -> None:
         """Judge a whole run: what it was stuck in, and what it could have been stuck in."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from pathlib import Path
 
 import pytest
-from locklogs import write
+from locklogs import log, write
 
+from harness.trace import logjudge
 from stress.audit import audit_paths, to_json
 
 RUNS = (
@@ -63,3 +65,18 @@ def test_a_circle_that_closes_across_two_logs_says_so(tmp_path: Path) -> None:
     assert (finding.rule, finding.tier) == ("ORD001", "latent")
     assert finding.note == "latent: the edges come from different runs"
     assert [edge.run for edge in finding.edges] == ["one#1", "two#1"]
+
+
+def test_a_run_that_was_judged_keeps_none_of_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    class Watched(logjudge._Run):
+        def __init__(self, judge: logjudge.LogJudge, name: str, index: int) -> None:
+            super().__init__(judge, name, index)
+            kept.append(self)
+
+    monkeypatch.setattr(logjudge, "_Run", Watched)
+    judge = logjudge.LogJudge()
+    judge.read("log", io.BytesIO(log(*RUNS)))
+    assert len(kept) == len(RUNS)
+    assert all(run.events and not run.kept for run in kept)
