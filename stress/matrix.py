@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from harness.explore import Setup
 from stress import work
-from stress.catalogue import Scenario, Spec, discover
+from stress.catalogue import Scenario, discover
 from stress.documents import Document
 from stress.mutants import Mutant
 from stress.pool import Crash, Task, run_tasks
 from stress.runner import Options
-from stress.work import Cell
+from stress.work import Cell, Plan
 
 # Schedules of each mutant on each scenario.
 SCHEDULES: Final = 100
@@ -27,8 +26,6 @@ ALONE_SHARE: Final = 3
 
 # What the table marks as soon found.
 QUICK: Final = 10
-
-Plan = tuple[Spec, Setup, int]
 
 
 @dataclass(slots=True)

@@ -206,6 +206,10 @@ def explore_whole(
     return conclusion, schedules
 
 
+# What to explore, how, and how many schedules at most.
+Plan = tuple[Spec, Setup, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One short exploration.
@@ -221,7 +225,7 @@ class Cell:
     cut: str = ""
 
 
-def explore_cells(plans: Sequence[tuple[Spec, Setup, int]], catalogue: Path | None) -> list[Cell]:
+def explore_cells(plans: Sequence[Plan], catalogue: Path | None) -> list[Cell]:
     """Explore specs of one mutant, each to its first finding or so many schedules.
 
     Args:
