@@ -177,7 +177,9 @@ class Standstill:
         """Return the request that a thread waits at."""
         thread = self.threads.get(tid)
         asked = None if thread is None else thread.asked
-        return None if asked is None or is_limited(asked) else asked
+        if asked is None or is_limited(asked) or asked.obj not in self.locks:
+            return None  # a lock that was destroyed meanwhile is waited for by nobody
+        return asked
 
     def _waits_for(self, tid: int) -> int | None:
         """Return a thread that ``tid`` waits for, and that waits itself."""

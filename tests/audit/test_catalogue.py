@@ -6,6 +6,9 @@ of lock order name the planted bug of this project that has the same shape, and 
 
 from __future__ import annotations
 
+import io
+import json
+import random
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +16,7 @@ from typing import NamedTuple
 import pytest
 from locklogs import write
 
+from harness.trace import logjudge
 from stress.audit import audit_paths
 
 ROOT = Path(__file__).parents[2]
@@ -299,3 +303,36 @@ def test_no_rule_speaks_up_where_it_is_kept(tmp_path: Path, rule: str) -> None:
     report = audit_paths([write(tmp_path / "x.jsonl", QUIET[rule], flags=FLAGS)])
     assert report.findings == ()
     assert report.verdict == "pass"
+
+
+def test_a_lock_that_is_destroyed_while_it_is_wanted(tmp_path: Path) -> None:
+    report = audit_paths([write(tmp_path / "x.jsonl", "T1: +a1; T2: ?a1; T1: -a1 *a1")])
+    assert report.findings == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_sequence_of_operations_makes_the_audit_fail(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(100):
+        lines: list[object] = [{"zlock": 1, "run": "x#1"}]
+        lines += [{"d": "thr", "id": at, "name": f"T{at}"} for at in (1, 2, 3)]
+        lines += [{"d": "cls", "id": at, "name": f"c{at}", "kind": "spin"} for at in (1, 2)]
+        types = ("Mutex", "Event", "Semaphore", "Condition", "Shared", "Atomic")
+        for at, kind in enumerate(rng.choices(types, k=5), 1):
+            lines.append({"d": "lock", "id": at, "cls": at % 3, "name": f"l{at}", "type": kind})
+        extras = (
+            {"t": True},
+            {"what": "wait"},
+            {"what": 3},
+            {"c": "reclaim"},
+            {"c": 5},
+            {"o": "x"},
+        )
+        for at in range(1, rng.randint(5, 60)):
+            op, obj = rng.choice(sorted(logjudge._HANDLERS)), rng.randint(0, 6)
+            event = [at, at, rng.randint(1, 3), op, obj, rng.choice("xs"), 0, 0]
+            lines.append([*event, rng.choice(extras)] if rng.random() < 0.5 else event)
+        data = b"\n".join(json.dumps(line).encode() for line in lines)
+        judge = logjudge.LogJudge(budget=200)
+        judge.read("log", io.BytesIO(data))
+        assert judge.runs
