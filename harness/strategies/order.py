@@ -177,8 +177,8 @@ class PartialOrder:
         clock: Clock = ()
         steps = self.steps
         if step.footprint is None:
-            for other in steps:
-                clock = joined(clock, other.clock)
+            for last in self._now:
+                clock = joined(clock, last)
             return clock
         if self._wild:
             clock = steps[self._wild[-1]].clock
