@@ -8,7 +8,7 @@ from stress.scenarios import boot, expect, finish, race
 
 @scenario(
     "proxy-packets",
-    summary="reads of a pager-backed VMO, requests that are given up, and the pager's packets",
+    summary="reads of a pager-backed VMO, a request that is given up, and the pager's packets",
     tags=("proxy", "supply", "cancel"),
     threads=3,
     exercises=("PagerProxy", "QueuePacketLocked", "ClearAsyncRequest", "OnPacketFreedLocked"),
@@ -18,7 +18,7 @@ def proxy_packets(ctx: Context) -> None:
     """The request that has the packet may be taken back in the port, or in the pager's hands."""
     kernel = boot(ctx, 4)
     vmo = kernel.borrower(4)
-    given_up = [kernel.begin_commit(vmo, 2, 1), kernel.begin_commit(vmo, 3, 1)]
+    given_up, waiting = kernel.begin_commit(vmo, 2, 1), kernel.begin_commit(vmo, 3, 1)
 
     def reader() -> None:
         for page in range(2):
@@ -28,14 +28,15 @@ def proxy_packets(ctx: Context) -> None:
         expect(kernel.detach(vmo))
 
     def quitter() -> None:
-        for pending in given_up:
-            pending.cancel()
+        given_up.cancel()
 
     def pager() -> None:
         while kernel.serve_pager(vmo):
             pass
 
     race(kernel, reader, quitter, pager)
+    # Answered, or completed by the detach.
+    expect(waiting.wait())
     finish(kernel)
 
 
