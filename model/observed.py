@@ -245,7 +245,8 @@ class ObservedKernel(Kernel):
     ) -> tuple[Status, PinnedVmObject | None]:
         """See ``Kernel``; noted together with its unpin, for lenders."""
         call = None
-        if not vmo.cow.is_contiguous():
+        # A VMO that is gone has no pages to pin, whatever it was: the operation will say so.
+        if vmo.alive and not vmo.cow.is_contiguous():
             self._abandon("pins of borrowers")
         elif self._noting and self.history is not None:
             call = self.history.call("pin", self._index[vmo.name], *_range(vmo, first, count))

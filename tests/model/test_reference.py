@@ -15,6 +15,7 @@ from model.reference_operations import OPERATIONS
 from model.reference_state import Cell, Shape
 from model.status import Status
 from stress.catalogue import Spec, program_of
+from stress.scenarios import mixed
 
 LENDER, BORROWER = 0, 1
 W, P = b"w", b"p"
@@ -394,3 +395,20 @@ def test_what_was_asked_for_before_is_noted_from_the_start() -> None:
         assert kernel.history.calls[-1].result == ((ZEROES, ZEROES),)
 
     assert explore(program, "round-robin", schedules=1).failure is None
+
+
+@pytest.mark.parametrize("name", sorted(mixed.OPERATIONS))
+def test_an_operation_on_what_was_closed_says_so(name: str) -> None:
+    """Nobody looks into a VMO whose handle may be closed at any moment."""
+    kind = mixed.OPERATIONS[name]
+    numbers = {"page": 0, "count": 1, "thread": 1, "target": 1}
+    vmo = f"{kind.on}1" if kind.on else ""
+    operation = mixed.Operation(name, vmo, tuple(numbers[what] for what in kind.numbers))
+    closes = (mixed.Operation("close-lender", "L1", ()), mixed.Operation("close", "B1", ()))
+    program = mixed.Program(
+        (mixed.Vmo("L1", 1, 1), mixed.Vmo("B1", 1, 0)), ((operation, operation), closes)
+    )
+    spec = Spec("mixed", params=(("program", mixed.write(program)),))
+    report = explore(program_of(spec), schedules=25)
+
+    assert report.failure is None, report.failure.message
