@@ -12,7 +12,7 @@ drew low would otherwise wait as long as others go on, a schedule that we could 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.strategies.base import Blocks, Options, Strategy, deciding, numbers, register
 from harness.strategies.profile import races
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.engine.thread import Thread
 
 # Steps after which all priorities are drawn anew.
-_AFRESH = 32
+AFRESH: Final = 32
 
 
 @register
@@ -44,7 +44,7 @@ class PartialOrderSampling(Strategy):
         def pick(enabled: list[Thread]) -> Thread:
             thread = highest(enabled, draw)
             kind, obj = thread.kind, thread.obj
-            afresh = core.steps % _AFRESH == 0
+            afresh = core.steps % AFRESH == 0
             for other in threads:
                 if afresh or races(kind, obj, other):
                     other.rank = None

@@ -5,10 +5,11 @@ it is on that object is drawn ahead, by the number of steps that each thread sti
 thread that comes to the object out of turn is held back until the intended one has come.
 
 Reference: Zhao et al., "Selectively Uniform Concurrency Testing", ASPLOS 2025, section 3.2 and the
-choice of interesting events in its evaluation. We depart in three ways. Objects of every kind
+choice of interesting events in its evaluation. We depart in four ways. Objects of every kind
 count, not memory alone. Where nothing is shared, every step is interesting. An intended thread that
 does not come to the object for a whole pilot's length is given up: it may wait, in a loop that the
-engine cannot see through, for one that is held back.
+engine cannot see through, for one that is held back. And now and then all priorities are drawn
+anew, as under ``pos``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.strategies.base import Blocks, Options, Strategy, deciding, numbers, register
-from harness.strategies.pos import highest
+from harness.strategies.pos import AFRESH, highest
 from harness.strategies.profile import Weights
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ class _Turns:
         """The next thread: by priority, but on the object by turns."""
         if len(self._threads) != self._met:
             self._meet()
+        if self._core.steps % AFRESH == 0:
+            for other in self._threads:
+                other.rank = None
         held = self._held
         if held and self._core.steps - self._since > self._patience:
             self._forget()

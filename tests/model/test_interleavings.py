@@ -125,7 +125,7 @@ def test_r9_a_waiter_may_have_to_wait_for_another_thread(run):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 800)
+    run.clean(program, 800, strategy="pct")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
