@@ -269,7 +269,7 @@ def test_a_failing_program_is_reduced_before_its_schedule(monkeypatch: pytest.Mo
     again = work.replay_token(shrunk.found.failure.token, None).found
     assert again is not None
     assert again.failure.digest == shrunk.found.failure.digest
-    assert shrunk.smaller.lines == ["B1: 2 pages, 0 there", "worker1: evict-page B1 page 1"]
+    assert shrunk.smaller.lines == ["B1: 2 pages, 0 there", "worker1: evict-page B1 page 0"]
 
 
 # -- lock order -----------------------------------------------------------------------------------
