@@ -61,9 +61,8 @@ class PageSource(RefCounted):
 
     def _on_zero(self) -> None:
         """Kernel: ``~PageSource``."""
-        # Unlike the kernel, under the lock: here the annotations know no destructors.
-        with self.mtx:
-            done = self.detached and self.closed
+        # Without the lock: this may run under the sweeper's, where the kernel never takes it.
+        done = PageSource.detached.unchecked(self) and PageSource.closed.unchecked(self)
         kassert("a.ps.dtor", done, self.name, "dies before it was closed")
         self.die()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import parallel
+from harness import parallel, sometimes
 from model import Kernel, Status
 from model.cow_pages import EvictionHintAction
 from model.page import PageQueue
@@ -244,6 +244,32 @@ def test_w13_the_sweeper_moves_all_that_it_may(run):
         kernel.quiesce()
 
     run.once(program)
+
+
+def test_the_sweeper_may_have_the_last_reference_and_takes_no_lock_for_it(run):
+    """What is left of a dead VMO goes then, under the sweeper's lock: it asks nobody."""
+
+    def program():
+        kernel = Kernel(pages=4)
+        kernel.lender(1, absent=1)
+        kernel.ppb(in_supplypages=False, on_mru=False)
+        vmo = kernel.borrower(1)
+        kernel.supply(vmo)
+        kernel.ppb(on_mru=True)
+        container = vmo.cow.raw_container()
+
+        def sweeper():
+            if kernel.sweep() == 1:
+                sometimes("the page was replaced")
+            if not container.alive:
+                sometimes("the VMO died meanwhile")
+
+        parallel(sweeper, lambda: kernel.destroy(vmo), names=["L", "X"])
+        kernel.destroy_all()
+
+    report = run.clean(program, 1_500, strategy="pct")
+    edges = {inner for outer, inner in report.lock_order.edges if outer == "LoanSweeper"}
+    assert edges == {"PageQueues", "VmHierarchy", "PmmNode"}
 
 
 def test_w13_the_sweeper_stops_where_there_is_nothing_to_borrow(run):
