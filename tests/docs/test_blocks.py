@@ -22,6 +22,8 @@ from pathlib import Path
 import pytest
 from stress_cli import environment, run_stress
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 PAGES = [
     path

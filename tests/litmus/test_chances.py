@@ -9,6 +9,8 @@ from programs import SPAWNED, TOGETHER, Row
 
 from harness import explore
 
+pytestmark = pytest.mark.once
+
 ROWS = (*TOGETHER, *SPAWNED)
 # A test that passes rightly fails with a probability of 6e-5 per row; the seed is literal, so it
 # either always passes or never.

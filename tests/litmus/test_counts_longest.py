@@ -7,7 +7,7 @@ from exploring import every
 from programs import COUNTED_LONGEST
 
 
-@pytest.mark.exhaustive
+@pytest.mark.once
 @pytest.mark.timeout(600)
 def test_every_interleaving_is_run_once_and_exactly_the_failing_ones_fail() -> None:
     report = every(COUNTED_LONGEST.program)

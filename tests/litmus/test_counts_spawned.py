@@ -6,7 +6,7 @@ import pytest
 from exploring import every
 from programs import COUNTED_LONGEST, SPAWNED, Row
 
-_EXHAUSTIVE_FROM = 20_000
+_ONCE_FROM = 20_000
 
 
 def _rows() -> list[object]:
@@ -14,8 +14,8 @@ def _rows() -> list[object]:
         pytest.param(
             row,
             id=str(row),
-            marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)]
-            if row.interleavings > _EXHAUSTIVE_FROM
+            marks=[pytest.mark.once, pytest.mark.timeout(600)]
+            if row.interleavings > _ONCE_FROM
             else [],
         )
         for row in SPAWNED

@@ -8,7 +8,7 @@ from programs import TOGETHER, Row
 
 from harness import explore
 
-_EXHAUSTIVE_FROM = 20_000
+_ONCE_FROM = 20_000
 
 
 def _rows() -> list[object]:
@@ -16,8 +16,8 @@ def _rows() -> list[object]:
         pytest.param(
             row,
             id=str(row),
-            marks=[pytest.mark.exhaustive, pytest.mark.timeout(600)]
-            if row.interleavings > _EXHAUSTIVE_FROM
+            marks=[pytest.mark.once, pytest.mark.timeout(600)]
+            if row.interleavings > _ONCE_FROM
             else [],
         )
         for row in TOGETHER

@@ -9,6 +9,8 @@ import pytest
 
 from harness import Atomic, explore, parallel, spawn
 
+pytestmark = pytest.mark.once
+
 STEPS = 5
 ORDERS = math.comb(2 * STEPS, STEPS)
 SCHEDULES = 50 * ORDERS

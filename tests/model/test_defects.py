@@ -7,6 +7,8 @@ import pytest
 from harness import UsageError, explore, parallel, replay, spawn
 from model import FaultPlan, Kernel, Status
 
+pytestmark = pytest.mark.once
+
 
 def suspended_while_in_flight(**options):
     """15.1 (s): a request is cancelled by a suspend while another thread processes it."""

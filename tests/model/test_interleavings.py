@@ -10,6 +10,8 @@ from model.cow_pages import EvictionHintAction
 from model.page import PAGE_SIZE, ZEROES
 from model.solpi import StackOwnedLoanedPagesInterval
 
+pytestmark = pytest.mark.once
+
 STRATEGIES = ["random", "pct"]
 
 

@@ -10,6 +10,8 @@ from stress_cli import Cli
 from harness.explore import Setup, explore_part
 from stress.bench import bare, four_by_fifty, handoffs, kinds
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("strategy", ["random", "pct"])
 def test_the_floor_repeats_the_hand_offs_of_the_same_schedules(strategy: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from stress_cli import Cli, Ran, run_stress
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Path]:

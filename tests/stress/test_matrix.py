@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from stress_cli import Cli
 
 from stress import matrix, mutants
 from stress.matrix import Matrix
 from stress.work import Cell
+
+pytestmark = pytest.mark.once
 
 BUG = mutants.choose(mutants.read(), ["M33"])[0]
 NOT = Cell(100, "")

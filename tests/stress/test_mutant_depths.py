@@ -14,6 +14,8 @@ from stress.mutants import Mutant
 from stress.pool import call_fresh
 from stress.runner import Options
 
+pytestmark = pytest.mark.once
+
 ALL = mutants.read()
 BUGS = [mutant for mutant in ALL if not mutant.control]
 CONTROLS = [mutant for mutant in ALL if mutant.control]

@@ -20,6 +20,8 @@ from stress import mutants, work
 from stress.catalogue import Scenario, Spec, discover, program_of
 from stress.scenarios import mixed
 
+pytestmark = pytest.mark.once
+
 SHIPPED = {
     name: entry
     for name, entry in discover().items()
