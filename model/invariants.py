@@ -259,10 +259,11 @@ class Invariants(Oracle):
             self._awaited.append(interval)
 
     def after_wake(self, interval: StackOwnedLoanedPagesInterval) -> None:
-        """I29, afterwards: nobody lends the owner anything through this interval."""
+        """I29, afterwards: the owner has its own priority, but for what others lend it."""
         if interval in self._awaited:
             self._awaited.remove(interval)
         queue = interval.owned_wait_queue
+        i29_owner_relaxes(interval)
         free = queue is None or (queue.owner is None and not queue.waiters)
         _require("I29", free, interval, "has woken its waiters and still has an owner or waiters")
 
@@ -375,6 +376,20 @@ def i29_owner_inherits(interval: StackOwnedLoanedPagesInterval) -> None:
         _require(
             "I29", own >= lent, owner.name, "of", own, "keeps", waiter.name, "of", lent, "waiting"
         )
+
+
+def i29_owner_relaxes(interval: StackOwnedLoanedPagesInterval) -> None:
+    """I29: once its waiters are woken, the owner is as urgent as those who wait for it elsewhere.
+
+    Where it owns nothing else that somebody waits for, that is its base priority.
+    """
+    owner = interval.owning_thread
+    if owner is None:
+        return
+    others = [queue for queue in owner.owned if queue is not interval.owned_wait_queue]
+    lent = [waiter.effective_priority for queue in others for waiter in queue.waiters]
+    right, own = max([owner.priority, *lent]), owner.effective_priority
+    _require("I29", own == right, owner.name, "of", right, "has woken its waiters and is of", own)
 
 
 # -- the PMM lock --------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # Pages that one hold of the lock removes at most.
 BATCH_PAGES: Final = 64
-# Generations of pager-backed pages at any time; the kernel has eight.
-GENERATIONS: Final = 4
+# Generations of pager-backed pages at any time.
+GENERATIONS: Final = 8
 # The newest ones: their pages count as in use.
 ACTIVE_GENERATIONS: Final = 2
 # Pages that one hold of the lock sets aside to be replaced by loaned ones.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import WaitQueue, explore, spawn, yield_now
+from harness import WaitQueue, current_thread, explore, spawn, yield_now
 from model import GOLDEN_EDGES, Kernel, PageState, Status, judge_edges
 from model.page import PAGE_SIZE, StackOwner
 from model.page_request import INACTIVE, PageRequest
@@ -416,14 +416,30 @@ def i29_nobody_inherits():
     kernel, *_ = boot()
     interval = StackOwnedLoanedPagesInterval(kernel._world)
     _, page = kernel.pmm.alloc_page(BORROW)
+    _, queue = asleep_on(interval, kernel, page)
+    queue.assign_owner(None)
+
+
+def asleep_on(interval, kernel, page):
+    """A thread of priority 3 that sleeps until ``interval`` ends, and what it sleeps on."""
     wait = StackOwnedLoanedPagesInterval.wait_until_contiguous_page_not_stack_owned
-    spawn(wait, kernel._world, page, priority=3)
-    while not (interval.owned_wait_queue and interval.owned_wait_queue.waiters):
+    thread = spawn(wait, kernel._world, page, priority=3)
+    while not ((queue := interval.owned_wait_queue) and queue.waiters):
         yield_now()
-    interval.owned_wait_queue.assign_owner(None)
+    return thread, queue
 
 
-def i29_owner_stays_urgent():
+def i29_priority_does_not_relax():
+    """The end of an interval wakes nobody, and its owner is as urgent as before."""
+    kernel, *_ = boot()
+    interval = StackOwnedLoanedPagesInterval(kernel._world)
+    _, page = kernel.pmm.alloc_page(BORROW)
+    asleep_on(interval, kernel, page)
+    assert current_thread().effective_priority == 3
+    kernel._world.oracle.after_wake(interval)
+
+
+def i29_queue_is_kept():
     """The end of an interval forgets to give the queue up."""
     kernel, *_ = boot()
     interval = StackOwnedLoanedPagesInterval(kernel._world)
@@ -549,6 +565,37 @@ def test_i27_an_edge_off_the_golden_list_is_named():
     assert judge_edges(GOLDEN_EDGES) == []
     assert "forbidden" in judge_edges([("PageQueues", "VmHierarchy")])[0]
     assert "never" in judge_edges([("PageQueues", "PageSource")])[0]
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_i29_allows_what_others_lend_after_the_wake(run, others):
+    """What is lent through another queue stays; what this interval's waiters lent goes."""
+
+    def program():
+        kernel, *_ = boot()
+        me = current_thread()
+        other = WaitQueue("other")
+        sleeper = spawn(other.block, priority=others)
+        with StackOwnedLoanedPagesInterval(kernel._world) as interval:
+            _, page = kernel.pmm.alloc_page(BORROW)
+            other.assign_owner(me)
+            while not other.waiters:
+                yield_now()
+            waiter, _ = asleep_on(interval, kernel, page)
+            kernel.pmm.free_page(page)
+            assert me.effective_priority == 3
+        assert me.effective_priority == others
+        other.wake_all()
+        other.assign_owner(None)
+        for thread in (waiter, sleeper):
+            thread.join()
+
+    run.clean(program, 20)
+
+
+def test_i29_says_which_priority_is_wrong(run):
+    message = run.finding(i29_priority_does_not_relax).message
+    assert "of 0 has woken its waiters and is of 3" in message
 
 
 def test_a_dead_request_reads_as_use_after_free(run):

@@ -75,5 +75,70 @@ def test_all_golden_edges_are_observed():
     assert observed == set(GOLDEN_EDGES)
 
 
+def locks_by_class(kernel):
+    """Two locks of every class of the golden list, by the class's name."""
+    vmos = [kernel.lender(1) for _ in range(2)]
+    sources = [vmo.cow.page_source for vmo in vmos]
+    return {
+        "VmHierarchy": [vmo.cow.lock for vmo in vmos],
+        "PageSource": [source.mtx for source in sources],
+        "PhysicalPageProvider": [source.provider.mtx for source in sources],
+        "PmmNode": [kernel.pmm.lock],
+        "PageQueues": [kernel.page_queues.lock],
+        "DiscardableVmos": [kernel._world.discardable_lock],
+    }
+
+
+@pytest.mark.parametrize("pair", sorted(FORBIDDEN_EDGES), ids=" under ".join)
+def test_each_forbidden_nesting_is_a_finding(pair):
+    """19.2: whoever nests two locks so is told, by name, and the run fails."""
+    outer, inner = pair
+
+    def program():
+        locks = locks_by_class(Kernel())
+        with locks[outer][0], locks[inner][-1]:
+            pass
+
+    report = explore(program, strategy="round-robin", schedules=1)
+    if outer == inner:
+        # F1: two of one class need no table of edges.
+        assert report.failure is not None
+        assert report.failure.kind == "lock-order"
+        assert outer in report.failure.message
+        return
+    verdicts = judge_edges(report.lock_order.edges)
+    assert f"I27: {inner} is taken under {outer}, which is forbidden" in verdicts
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda kernel, pending: pending.wait(),
+        lambda kernel, _: kernel.commit(kernel.vmos[0]),
+        lambda kernel, _: kernel.write(kernel.vmos[0], 0, b"w"),
+    ],
+    ids=["PageRequest.wait", "CommitRangeInternal", "write"],
+)
+@pytest.mark.parametrize(
+    "held", ["VmHierarchy", "PageSource", "PmmNode", "PageQueues", "LoanSweeper"]
+)
+def test_a_lock_held_above_a_wait_is_a_finding(held, wait):
+    """19.2, any lock above a blocking wait (F6): fatal where it happens."""
+
+    def program():
+        kernel = Kernel()
+        locks = {"LoanSweeper": [kernel.sweeper.lock]} | locks_by_class(kernel)
+        lender = kernel.lender(1, absent=1)
+        kernel.vmos[0] = lender
+        pending = kernel.begin_commit(lender)
+        with locks[held][0]:
+            wait(kernel, pending)
+
+    failure = explore(program, strategy="round-robin", schedules=1).failure
+    assert failure is not None
+    assert failure.kind == "lock-order"
+    assert held in failure.message
+
+
 def test_golden_and_forbidden_edges_are_disjoint():
     assert not FORBIDDEN_EDGES & set(GOLDEN_EDGES)
