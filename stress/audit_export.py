@@ -31,7 +31,7 @@ def dot(report: AuditReport) -> str:
     circles = {
         (edge.outer, edge.inner)
         for finding in report.findings
-        if len(finding.edges) > 1
+        if len(finding.edges) > 1 and not finding.edges[0].access
         for edge in finding.edges
     }
     lines = ["digraph lock_order {", "  rankdir=TB;", '  node [shape=box, fontname="monospace"];']
@@ -132,7 +132,8 @@ def _flows(edges: tuple[AuditEdge, ...]) -> list[dict[str, Any]]:
 
 
 def _wants(edge: AuditEdge) -> str:
-    return f"{edge.thread or 'a thread'} {f'wants {edge.inner}' if edge.inner else 'goes on'}"
+    does = edge.access or (f"wants {edge.inner}" if edge.inner else "goes on")
+    return f"{edge.thread or 'a thread'} {does}"
 
 
 def _location(site: str, text: str) -> dict[str, Any]:

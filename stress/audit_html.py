@@ -110,7 +110,7 @@ def _finding(finding: AuditFinding) -> Iterator[str]:
     )
     if finding.scenario:
         yield f'<h3>What could happen</h3><div class="wide">{_lanes(finding.scenario)}</div>'
-    if len(finding.edges) > 1:
+    if len(finding.edges) > 1 and not finding.edges[0].access:
         yield f'<h3>The circle</h3><div class="wide">{_ring(finding.edges)}</div>'
     yield from _edge_table(finding.edges)
     if finding.note:

@@ -20,9 +20,10 @@ class AuditEdge(msgspec.Struct, frozen=True):
 
     Attributes:
         outer: Class of the lock that was held.
-        inner: Class of the lock that was wanted; empty where the thread went to sleep instead.
+        inner: Class of the lock that was wanted; empty where the thread went to sleep instead. Of
+            a data race the cell, and ``outer`` the locks that were held then.
         outer_mode: ``exclusive`` or ``shared``, on the occasion shown.
-        inner_mode: Likewise.
+        inner_mode: Likewise; of a data race ``read`` or ``write``.
         outer_site: Where the held lock had been acquired; the first occasion is shown.
         inner_site: Where the other one was wanted.
         thread: Which thread did so.
@@ -41,6 +42,12 @@ class AuditEdge(msgspec.Struct, frozen=True):
     run: str
     count: int
     runs: int
+
+    @property
+    def access(self) -> str:
+        """What a thread did to a cell, in words; empty where it wanted a lock."""
+        does = {"read": "reads", "write": "writes"}.get(self.inner_mode, "")
+        return f"{does} {self.inner} with {self.outer or 'no lock'} held" if does else ""
 
 
 class AuditFinding(msgspec.Struct, frozen=True):
@@ -201,25 +208,38 @@ def _finding(finding: AuditFinding) -> Iterator[str]:
     )
     yield from _wrapped(finding.message, "  ")
     yield from _scenario(finding.scenario)
-    rarest = min((edge.count for edge in finding.edges), default=0)
-    told = len(finding.edges) > 1 and any(edge.count != rarest for edge in finding.edges)
-    for number, edge in enumerate(finding.edges, 1):
-        mark = "  <- rarest edge" if told and edge.count == rarest else ""
-        wants = edge.inner or "(sleeps)"
-        modes = [_mode(edge.outer, edge.outer_mode), _mode(wants, edge.inner_mode)]
-        if not edge.outer:
-            modes = modes[1:]  # it is waited for by name, whatever it holds
-        label = f"edge {number}" if edge.inner else "held"
-        counts = f"  {edge.count:,}x in {plural(edge.runs, 'run')}" if edge.count else ""
-        yield f"  {label}  {' -> '.join(modes)}{counts}{mark}"
-        yield f"          {edge.thread or 'a thread'} in {edge.run}"
-        if edge.outer:
-            yield f"          holds since {edge.outer_site}"
-        yield f"          {'wants at' if edge.inner else 'sleeps at'} {edge.inner_site}"
+    yield from _occasions(finding)
     if finding.note:
         yield from _wrapped(finding.note, "  ")
     if finding.token:
         yield f"  {PROGRAM} replay {finding.token}"
+
+
+def _occasions(finding: AuditFinding) -> Iterator[str]:
+    """Show who did what, and where."""
+    rarest = min((edge.count for edge in finding.edges), default=0)
+    told = len(finding.edges) > 1 and any(edge.count != rarest for edge in finding.edges)
+    for number, edge in enumerate(finding.edges, 1):
+        who = edge.thread or "a thread"
+        if edge.access:
+            yield from _wrapped(f"access {number}  {who} {edge.access}, in {edge.run}", "  ")
+            yield f"          at {edge.inner_site}"
+            continue
+        names = [_mode(edge.outer, edge.outer_mode)] if edge.outer else []
+        label, then = "held", "at"
+        if edge.inner:
+            label, then = f"edge {number}", "wants at"
+            names.append(_mode(edge.inner, edge.inner_mode))
+        elif finding.rule.startswith("CTX"):
+            then = "sleeps at"
+            names.append("(sleeps)")
+        mark = "  <- rarest edge" if told and edge.count == rarest else ""
+        counts = f"  {edge.count:,}x in {plural(edge.runs, 'run')}" if edge.count else ""
+        yield f"  {label}  {' -> '.join(names)}{counts}{mark}"
+        yield f"          {who} in {edge.run}"
+        if edge.outer:
+            yield f"          holds since {edge.outer_site}"
+        yield f"          {then} {edge.inner_site}"
 
 
 def _scenario(moves: tuple[Move, ...]) -> Iterator[str]:

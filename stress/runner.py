@@ -364,7 +364,10 @@ class Campaign:
         key = (number, track.following)
         track.following += 1
         track.closed = self._options.sequential or last == self._options.schedules
-        args = (track.spec, track.setup, first, last, left, self._options.logged)
+        # What must fail, and is not judged by itself, is no evidence of a lock log's.
+        shown = track.entry.expected == "clean" or track.result.counted
+        logged = self._options.logged if shown else 0
+        args = (track.spec, track.setup, first, last, left, logged)
         return Task(key, work.explore_block, args)
 
     def _share(self, number: int, now: float) -> float | None:

@@ -23,7 +23,8 @@ class Witness(msgspec.Struct, frozen=True):
         outer: Class of the lock that was held.
         inner: Class of the lock that was wanted; empty where the thread went to sleep instead.
         outer_mode: ``exclusive`` or ``shared``.
-        inner_mode: Likewise; empty where nothing was wanted.
+        inner_mode: Likewise; empty where nothing was wanted. Of a data race ``read`` or ``write``:
+            ``inner`` is the cell then, and ``outer`` the names of all locks held.
         outer_site: Where the held lock had been acquired.
         inner_site: Where the other one was wanted.
         thread: Name of the thread.

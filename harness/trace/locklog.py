@@ -246,10 +246,15 @@ class _Plan:
         self._children: dict[int, list[int]] = {}  # thread -> those it started last
         self._starts: dict[int, int] = {}  # step that can start threads -> thread that took it
         self._last: dict[int, int] = {}  # thread -> its last step
+        self._others: list[tuple[str, _Draft]] = []  # what threads did to those of these names
 
     def events(self) -> list[_Draft]:
         """Return the events in the order of time."""
-        done = [draft for draft in self.drafts if not self._timed_out(draft)]
+        numbers = {name: index for index, name in self.names.items()}
+        others = [
+            draft._replace(obj=numbers[name]) for name, draft in self._others if name in numbers
+        ]
+        done = [draft for draft in (*self.drafts, *others) if not self._timed_out(draft)]
         return sorted(done, key=lambda draft: draft.when)
 
     def _timed_out(self, draft: _Draft) -> bool:
@@ -270,8 +275,9 @@ class _Plan:
         if step.thread in self._asleep:
             # One who sleeps for a limited time has announced long before what follows.
             published = max(published, self._notified.pop(step.thread, -1) + 1)
-            self._woken(published, step)
-            if kind == "queue-block" and not step.releases:
+            wakes = kind == "queue-block" and not step.releases
+            self._woken(step.step if wakes else published, step)
+            if wakes:
                 return  # the step that wakes, of a wait that takes no lock back
         if kind in _TAKES:
             op, mode = _TAKES[kind]
@@ -399,10 +405,9 @@ class _Plan:
                 self._add(published, 0, by, "join", child)
 
     def _other(self, step: Step, op: str) -> None:
-        """Log what a thread did to the thread that the step names."""
-        found = [index for index, name in self.names.items() if name == step.obj]
-        if found:
-            self._add(step.step, 1, step, op, found[0])
+        """Log what a thread did to the thread that the step names, once its number is known."""
+        when = (step.step, 1, step.thread, len(self.drafts))
+        self._others.append((step.obj, _Draft(when, op, step.thread, 0, "", step.site, {})))
 
 
 class _RunWriter:

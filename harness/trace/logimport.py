@@ -42,8 +42,13 @@ class _Log:
         self.lines: list[dict[str, Any] | list[Any]] = [
             {"zlock": VERSION, "run": name, "clock": "import"}
         ]
+        self._name = name
         self._numbers: dict[tuple[str, str], int] = {}
         self._seq = 0
+
+    def clock(self, unit: str) -> None:
+        """Say that times are times."""
+        self.lines[0] = {"zlock": VERSION, "run": self._name, "clock": unit}
 
     def _number(self, what: str, name: str, **more: Any) -> int:
         known = self._numbers.get((what, name))
@@ -161,6 +166,7 @@ def _ftrace_lines(text: str) -> Iterator[_Traced]:
 
 
 def _ftrace(text: str, log: _Log) -> None:
+    log.clock("s")
     lines = list(_ftrace_lines(text))
     contended = set()
     asked: dict[str, int] = {}

@@ -9,9 +9,7 @@ the other does not matter, so nearly every schedule shows a race that the progra
 The clocks follow the stream of steps, as any recorder sees it; the primitives know nothing of them,
 and pay nothing where nobody looks for races.
 
-Reference: Flanagan and Freund, "FastTrack: Efficient and Precise Dynamic Race Detection", PLDI
-2009. We depart from it in that a cell keeps what a reader of the report wants to know of each
-access.
+The clocks themselves, and what races by them, are those of the audit: see ``clocks``.
 """
 
 from __future__ import annotations
@@ -19,73 +17,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from harness.engine.core import Core
 from harness.engine.finding import PACKAGE, Finding, place
 from harness.engine.thread import Recorder, Thread
 from harness.engine.view import View
+from harness.trace.clocks import Access, Cell, Clock, Clocks, join
 from harness.trace.site import site_of
 
-Clock = list[int]
-
 _FRAMES_MAX: Final = 6
-_WORDS: Final = {"get": ("reads", "read"), "set": ("writes", "write")}
+_KINDS: Final = ("get", "set")
+# Of a read, and of a write.
+_WORDS: Final = (("reads", "read"), ("writes", "write"))
 
 
-class _Access:
-    """One access of a cell: whose, when, where, under which locks."""
+class _Where(NamedTuple):
+    """Whose access, in which step, where."""
 
-    __slots__ = ("held", "kind", "stack", "step", "thread", "time")
-
-    def __init__(
-        self, thread: Thread, time: int, step: int, stack: Sequence[tuple[Any, int]]
-    ) -> None:
-        self.thread = thread
-        self.time = time
-        self.step = step
-        self.kind = thread.kind
-        self.held = tuple(thread.held)
-        self.stack = stack
-
-    def before(self, clock: Clock) -> bool:
-        """Whether a thread with ``clock`` knows of this access."""
-        index = self.thread.index
-        return index < len(clock) and self.time <= clock[index]
-
-
-class _Cell:
-    """What is known of one cell: its last write, the reads since, and the locks of all accesses."""
-
-    __slots__ = ("accesses", "reads", "under", "write")
-
-    def __init__(self) -> None:
-        self.write: _Access | None = None
-        self.reads: list[_Access] = []
-        self.accesses = 0
-        self.under: dict[Any, int] = {}
-
-    def rival(self, access: _Access, clock: Clock) -> _Access | None:
-        """An earlier access that races with ``access``."""
-        if self.write is not None and not self.write.before(clock):
-            return self.write
-        if access.kind == "set":
-            for read in self.reads:
-                if not read.before(clock):
-                    return read
-        return None
-
-    def enter(self, access: _Access, clock: Clock) -> None:
-        """Remember ``access``; what happens before it races with nothing that it does not."""
-        self.accesses += 1
-        for lock in access.held:
-            self.under[lock] = self.under.get(lock, 0) + 1
-        if access.kind == "set":
-            self.write = access
-            self.reads.clear()
-        else:
-            self.reads = [read for read in self.reads if not read.before(clock)]
-            self.reads.append(access)
+    thread: Thread
+    step: int
+    stack: Sequence[tuple[Any, int]]
 
 
 class RaceRecorder:
@@ -103,14 +55,11 @@ class RaceRecorder:
         """
         self._core = core
         self._stacks = stacks
-        self._clocks: dict[int, Clock] = {}
-        # What a thread that has not been seen yet knows from the thread that started it.
-        self._inherited: Clock = []
-        self._known: dict[Any, Clock] = {}
-        self._known_to_writers: dict[Any, Clock] = {}
+        self._clocks = Clocks()
+        self._known = self._clocks.known
         self._rounds: dict[int, Clock] = {}
         self._interrupts: dict[int, Clock] = {}
-        self._cells: dict[Any, _Cell] = {}
+        self._cells: dict[Any, Cell] = {}
         self._places: dict[int, Sequence[tuple[Any, int]]] = {}
         self._parents: list[Thread] = []
         # What can be told only after the step's effect.
@@ -122,26 +71,26 @@ class RaceRecorder:
     def publish(self, thread: Thread) -> None:
         """``thread`` has announced its next operation: note where it stands."""
         self._settle()
-        clock = self._clock(thread)
+        clock = self._clocks.clock(thread.index)
         if thread in self._parents:
             # A `parallel` call has returned: all of its threads have ended.
             self._parents.remove(thread)
             for other in self._core.threads:
                 if other.group is not None and other.group.parent is thread and other.done:
-                    _join(clock, self._clocks.get(other.index, ()))
-        if thread.kind in _WORDS:
+                    join(clock, self._clocks.of.get(other.index, ()))
+        if thread.kind in _KINDS:
             self._places[thread.index] = _stack() if self._stacks else (place(),)
 
     def step(self, thread: Thread, steps: int) -> None:
         """``thread`` takes step number ``steps``."""
         self._settle()
         kind = thread.kind
-        if kind in _WORDS:
+        if kind in _KINDS:
             self._accessed(thread, steps)
             return
         edge = _EDGES.get(kind)
         if edge is not None:
-            edge(self, thread, self._clock(thread))
+            edge(self, thread, self._clocks.clock(thread.index))
 
     def outcome(self, value: object) -> None:
         """The operation of the last step returned ``value``."""
@@ -171,45 +120,32 @@ class RaceRecorder:
         if after is not None:
             after()
 
-    def _clock(self, thread: Thread) -> Clock:
-        clock = self._clocks.get(thread.index)
-        if clock is None:
-            clock = self._clocks[thread.index] = list(self._inherited)
-            clock += [0] * (thread.index + 1 - len(clock))
-            clock[thread.index] = 1
-        return clock
-
-    def _publish_to(self, known: dict[Any, Clock], key: Any, thread: Thread, clock: Clock) -> None:
-        """From here on ``key`` knows what ``thread`` knows, beside what it knew."""
-        _join(known.setdefault(key, []), clock)
-        clock[thread.index] += 1
-
     def _tell(self, thread: Thread, what: Clock) -> None:
-        _join(self._clock(thread), what)
+        join(self._clocks.clock(thread.index), what)
 
     # -- what orders ----------------------------------------------------------------------------
 
     def _take(self, thread: Thread, clock: Clock) -> None:
         """A lock is taken, unless it is not free: then time ran out, or the attempt fails."""
         if thread.obj.owner is None:
-            _join(clock, self._known.get(thread.obj, ()))
+            join(clock, self._known.get(thread.obj, ()))
 
     def _give(self, thread: Thread, clock: Clock) -> None:
         """A lock is given up: its next owner knows."""
-        self._publish_to(self._known, thread.obj, thread, clock)
+        self._clocks.publish(thread.obj, thread.index)
 
     def _read(self, thread: Thread, clock: Clock) -> None:
         """A reader knows what writers did."""
-        _join(clock, self._known.get(thread.obj, ()))
+        join(clock, self._known.get(thread.obj, ()))
 
     def _read_end(self, thread: Thread, clock: Clock) -> None:
         """What a reader did is known to writers only."""
-        self._publish_to(self._known_to_writers, thread.obj, thread, clock)
+        self._clocks.publish((thread.obj, "readers"), thread.index)
 
     def _write(self, thread: Thread, clock: Clock) -> None:
         """A writer knows what writers and readers did."""
-        _join(clock, self._known.get(thread.obj, ()))
-        _join(clock, self._known_to_writers.get(thread.obj, ()))
+        join(clock, self._known.get(thread.obj, ()))
+        join(clock, self._known.get((thread.obj, "readers"), ()))
 
     def _wait(self, thread: Thread, clock: Clock) -> None:
         self._sleep(thread, clock, thread.obj.mutex)
@@ -222,16 +158,15 @@ class RaceRecorder:
     def _sleep(self, thread: Thread, clock: Clock, lock: Any) -> None:
         """A wait gives its lock up; taken a second time, its time is up and it may take it back."""
         if lock.owner is thread:
-            self._publish_to(self._known, lock, thread, clock)
+            self._clocks.publish(lock, thread.index)
         elif lock.owner is None:
-            _join(clock, self._known.get(lock, ()))
+            join(clock, self._known.get(lock, ()))
 
     def _wake(self, thread: Thread, clock: Clock) -> None:
         """Who sleeps now and is woken by this step knows of it."""
         asleep = [other for other in self._core.threads if other.obj is thread.obj]
         asleep = [other for other in asleep if other is not thread and not other.released]
-        told = list(clock)
-        clock[thread.index] += 1
+        told = self._clocks.told(thread.index)
 
         def after() -> None:
             for other in asleep:
@@ -242,7 +177,7 @@ class RaceRecorder:
 
     def _event_set(self, thread: Thread, clock: Clock) -> None:
         self._wake(thread, clock)
-        self._publish_to(self._known, thread.obj, thread, clock)
+        self._clocks.publish(thread.obj, thread.index)
 
     def _event_clear(self, thread: Thread, clock: Clock) -> None:
         """Who waits from here on waits for another ``set``."""
@@ -253,7 +188,7 @@ class RaceRecorder:
         if thread.kind == "event-wait":
             self._interrupted(thread, clock)
         if event.peek():
-            _join(clock, self._known.get(event, ()))
+            join(clock, self._known.get(event, ()))
 
             def after() -> None:
                 if not event.peek():
@@ -264,27 +199,26 @@ class RaceRecorder:
 
     def _sem_acquire(self, thread: Thread, clock: Clock) -> None:
         if thread.obj.peek() > 0:
-            _join(clock, self._known.get(thread.obj, ()))
+            join(clock, self._known.get(thread.obj, ()))
 
     def _arrive(self, thread: Thread, clock: Clock) -> None:
         """Who leaves the barrier in this round knows who arrived in it."""
         if thread.obj.broken:
-            _join(clock, self._known.get(thread.obj, ()))
+            join(clock, self._known.get(thread.obj, ()))
         elif thread.obj.n_waiting == 0:
             self._known[thread.obj] = []
-        self._publish_to(self._known, thread.obj, thread, clock)
+        self._clocks.publish(thread.obj, thread.index)
         self._rounds[thread.index] = self._known[thread.obj]
 
     def _leave(self, thread: Thread, clock: Clock) -> None:
-        _join(clock, self._rounds.get(thread.index, ()))
+        join(clock, self._rounds.get(thread.index, ()))
 
     def _load(self, thread: Thread, clock: Clock) -> None:
-        _join(clock, self._known.get(thread.obj, ()))
+        join(clock, self._known.get(thread.obj, ()))
 
     def _store(self, thread: Thread, clock: Clock) -> None:
         """A later load sees this store, and none before it."""
-        self._known[thread.obj] = list(clock)
-        clock[thread.index] += 1
+        self._clocks.store(thread.obj, thread.index)
 
     def _exchange(self, thread: Thread, clock: Clock) -> None:
         self._load(thread, clock)
@@ -297,75 +231,74 @@ class RaceRecorder:
 
     def _start(self, thread: Thread, clock: Clock) -> None:
         """What is started in this step knows what its parent knows."""
-        self._inherited = list(clock)
-        clock[thread.index] += 1
+        self._clocks.inherited = self._clocks.told(thread.index)
         if thread.kind == "parallel":
             self._parents.append(thread)
 
     def _join_thread(self, thread: Thread, clock: Clock) -> None:
         if thread.obj.done:
-            _join(clock, self._clocks.get(thread.obj.index, ()))
+            join(clock, self._clocks.of.get(thread.obj.index, ()))
 
     def _interrupt(self, thread: Thread, clock: Clock) -> None:
         """The other knows of it once its wait ends for it, now or when it next begins one."""
         target: Thread = thread.obj
         before = (target.excused, target.kind)
-        told = list(clock)
-        clock[thread.index] += 1
+        told = self._clocks.told(thread.index)
 
         def after() -> None:
             if (target.excused, target.kind) != before:
                 self._tell(target, told)
             elif target.interrupted:
-                _join(self._interrupts.setdefault(target.index, []), told)
+                join(self._interrupts.setdefault(target.index, []), told)
 
         self._after = after
 
     def _interrupted(self, thread: Thread, clock: Clock) -> None:
         if thread.interrupted:
-            _join(clock, self._interrupts.pop(thread.index, ()))
+            join(clock, self._interrupts.pop(thread.index, ()))
 
     # -- accesses -------------------------------------------------------------------------------
 
     def _accessed(self, thread: Thread, steps: int) -> None:
-        clock = self._clock(thread)
-        cell = self._cells.setdefault(thread.obj, _Cell())
-        stack = self._places.get(thread.index, ())
-        access = _Access(thread, clock[thread.index], steps, stack)
+        clock = self._clocks.clock(thread.index)
+        cell = self._cells.setdefault(thread.obj, Cell())
+        where = _Where(thread, steps, self._places.get(thread.index, ()))
+        writes, held = thread.kind == "set", tuple(thread.held)
+        access = Access(thread.index, clock[thread.index], writes, held, where)
         rival = cell.rival(access, clock)
         if rival is not None:
             self._found(cell, rival, access)
         cell.enter(access, clock)
 
-    def _found(self, cell: _Cell, rival: _Access, access: _Access) -> None:
+    def _found(self, cell: Cell, rival: Access, access: Access) -> None:
         """End the schedule.
 
         Raises:
             ScheduleAborted: Always; the finding is recorded.
         """
         core = self._core
-        cur, thread = core.cur, access.thread
+        cur, thread = core.cur, access.tag.thread
         if thread is not cur and cur.enabled and not cur.done and core.costs(cur, thread):
             # The step that is never taken was chosen all the same.
             core.preemptions += 1
-        frames = [entry.stack[0] for entry in (rival, access) if entry.stack]
+        frames = [entry.tag.stack[0] for entry in (rival, access) if entry.tag.stack]
         message = self._message(cell, rival, access)
         core.fail(Finding("data-race", message, thread, frames=frames))
 
-    def _message(self, cell: _Cell, rival: _Access, access: _Access) -> str:
+    def _message(self, cell: Cell, rival: Access, access: Access) -> str:
         label = self._core.label
-        name = label(access.thread.obj)
-        doing, did = _WORDS[access.kind][0], _WORDS[rival.kind][1]
-        lines = [f"{access.thread.name} {doing} {name}, and nothing orders that"]
-        lines[0] += f" with the {did} by {rival.thread.name} in step {rival.step}"
+        there, here = rival.tag, access.tag
+        name = label(here.thread.obj)
+        doing, did = _WORDS[access.writes][0], _WORDS[rival.writes][1]
+        lines = [f"{here.thread.name} {doing} {name}, and nothing orders that"]
+        lines[0] += f" with the {did} by {there.thread.name} in step {there.step}"
         for entry in (rival, access):
             held = ", ".join(label(lock) for lock in entry.held) or "no lock"
-            lines.append(f"{entry.thread.name} {_WORDS[entry.kind][0]} it with {held} held:")
-            lines += [f"  {_shown(frame)}" for frame in entry.stack]
-        most = max(cell.under.values(), default=0)
-        for lock, count in cell.under.items():
-            if count == most and (lock not in rival.held or lock not in access.held):
-                lines.append(f"{label(lock)} was held at {count} of {cell.accesses} other accesses")
+            who = entry.tag.thread.name
+            lines.append(f"{who} {_WORDS[entry.writes][0]} it with {held} held:")
+            lines += [f"  {_shown(frame)}" for frame in entry.tag.stack]
+        for lock, count in cell.usual((rival, access)):
+            lines.append(f"{label(lock)} was held at {count} of {cell.accesses} other accesses")
         return "\n".join(lines)
 
 
@@ -441,16 +374,6 @@ class Both:
     def freeze(self) -> None:
         """See ``engine.thread.Recorder``."""
         self._first.freeze()
-
-
-def _join(clock: Clock, other: Sequence[int]) -> None:
-    """``clock`` knows what ``other`` knows, too."""
-    missing = len(other) - len(clock)
-    if missing > 0:
-        clock += [0] * missing
-    for index, time in enumerate(other):
-        if time > clock[index]:  # noqa: PLR1730 - twice as fast as max()
-            clock[index] = time
 
 
 def _stack() -> Sequence[tuple[Any, int]]:

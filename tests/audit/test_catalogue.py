@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from locklogs import write
 
-from harness.trace import logjudge
+from harness.trace import logjudge, logrun
 from stress.audit import audit_paths
 
 ROOT = Path(__file__).parents[2]
@@ -329,7 +329,7 @@ def test_no_sequence_of_operations_makes_the_audit_fail(seed: int) -> None:
             {"o": "x"},
         )
         for at in range(1, rng.randint(5, 60)):
-            op, obj = rng.choice(sorted(logjudge._HANDLERS)), rng.randint(0, 6)
+            op, obj = rng.choice(sorted(logrun._HANDLERS)), rng.randint(0, 6)
             event = [at, at, rng.randint(1, 3), op, obj, rng.choice("xs"), 0, 0]
             lines.append([*event, rng.choice(extras)] if rng.random() < 0.5 else event)
         data = b"\n".join(json.dumps(line).encode() for line in lines)

@@ -88,7 +88,7 @@ SAFE = {
     "a gate": "T1: +g1 +a1 +b1 -b1 -a1 -g1; T2: +g1 +b1 +a1 -a1 -b1 -g1",
     "a producer and a consumer": "T1: +q1 =V1 -q1; T2: +q1 rV1 -q1 +o1 -o1; T1: +o1 -o1",
     "no lock in between": "T1: +a1 -a1 +b1 -b1; T2: +b1 -b1 +a1 -a1",
-    "an atomic hands over": "T1: +a1 +b1 -b1 -a1 =V1; T2: rV1 +b1 +a1 -a1 -b1",
+    "an atomic hands over": "T1: +a1 +b1 -b1 -a1 =A1; T2: rA1 +b1 +a1 -a1 -b1",
     "a hierarchy of four": (
         "T1: +a1 +b1 +c1 +d1 -d1 -c1 -b1 -a1; T2: +b1 +d1 -d1 -b1; T3: +a1 +d1 -d1 -a1"
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from locklogs import log, write
 
-from harness.trace import logjudge
+from harness.trace import logjudge, logrun
 from stress.audit import audit_paths, to_json
 
 RUNS = (
@@ -70,12 +70,12 @@ def test_a_circle_that_closes_across_two_logs_says_so(tmp_path: Path) -> None:
 def test_a_run_that_was_judged_keeps_none_of_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
 
-    class Watched(logjudge._Run):
-        def __init__(self, judge: logjudge.LogJudge, name: str, index: int) -> None:
-            super().__init__(judge, name, index)
+    class Watched(logrun.LogRun):
+        def __init__(self, judge: logrun.Judge, name: str, index: int, clock: str) -> None:
+            super().__init__(judge, name, index, clock)
             kept.append(self)
 
-    monkeypatch.setattr(logjudge, "_Run", Watched)
+    monkeypatch.setattr(logjudge, "LogRun", Watched)
     judge = logjudge.LogJudge()
     judge.read("log", io.BytesIO(log(*RUNS)))
     assert len(kept) == len(RUNS)

@@ -5,7 +5,7 @@ takes shared, ``%x`` takes for a limited time, ``?x`` wants and never gets, ``-x
 destroys, ``#x`` asserts; ``!E`` signals, ``zE`` sleeps, ``^E`` goes on; ``>T`` starts a thread,
 ``<T`` joins it, ``.`` ends this one; ``=V`` writes, ``rV`` reads; ``[irq`` enters a context and
 ``]irq`` leaves it. ``+x/5`` gives an order. Names that begin with E, C, S, V are events,
-conditions, semaphores, data; with K: spin locks, with fair: locks
+conditions, semaphores, data, with A atomics; with K: spin locks, with fair: locks
 that are fair to writers; classes in ``flags`` have these flags.
 """
 
@@ -22,7 +22,7 @@ OPS: Final = {
     "!": "sig", "z": "wait", "^": "wake", ">": "fork", "<": "join", ".": "exit", "=": "w", "r": "r",
     "[": "ctx+", "]": "ctx-", "p": "pin", "u": "unpin",
 }  # fmt: skip
-TYPES: Final = {"E": "Event", "C": "Condition", "S": "Semaphore", "V": "Shared"}
+TYPES: Final = {"A": "Atomic", "E": "Event", "C": "Condition", "S": "Semaphore", "V": "Shared"}
 WAITS: Final = {"E": "event-wait", "S": "sem-acquire"}
 
 
