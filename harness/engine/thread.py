@@ -36,6 +36,9 @@ class Recorder(Protocol):
     def note(self, text: str) -> None:
         """Attach a remark to the last step."""
 
+    def claim(self, lock: object, what: str) -> None:
+        """The calling thread says that it holds ``lock``; None: no lock, before ``what``."""
+
     def observe(self, view: View) -> None:
         """Look at ``view`` after every step from now on."""
 

@@ -290,6 +290,11 @@ class Watch:
         if self._other is not None:
             self._other.note(text)
 
+    def claim(self, lock: object, what: str) -> None:
+        """See ``Recorder``."""
+        if self._other is not None:
+            self._other.claim(lock, what)
+
     def observe(self, view: View) -> None:
         """See ``Recorder``."""
         if self._other is not None:

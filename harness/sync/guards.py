@@ -156,7 +156,11 @@ def _misheld(lock: AnyLock, what: str, *, wanted: bool) -> None:
 
 def assert_held(lock: AnyLock) -> None:
     """A ``guard`` finding unless the calling thread holds ``lock``; no schedule point."""
-    if not _unchecked() and not _holds(lock):
+    if _unchecked():
+        return
+    if CORE.recorder is not None:
+        CORE.recorder.claim(lock, "assert_held")
+    if not _holds(lock):
         _misheld(lock, "assert_held", wanted=True)
 
 
@@ -171,8 +175,13 @@ def assert_no_locks_held(what: str = "") -> None:
     """
     core = CORE
     me = core.cur
-    if _unchecked() or me.locks is None:
+    if _unchecked():
         return
-    finding = core.rules.none_held(me.locks, place(), what or "assert_no_locks_held")
+    what = what or "assert_no_locks_held"
+    if core.recorder is not None:
+        core.recorder.claim(None, what)
+    if me.locks is None:
+        return
+    finding = core.rules.none_held(me.locks, place(), what)
     if finding is not None:
         core.violated("lock-order", finding.rule, finding.message, order=finding)

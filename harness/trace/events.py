@@ -51,6 +51,24 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     mutex: str = ""
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """What a thread says of itself between two steps; whether it is so is for others to judge.
+
+    Attributes:
+        thread: Index of the thread.
+        lock: The lock that it says it holds; empty where it says that it holds none.
+        site: Where.
+        what: What is about to happen, or which assertion says so.
+        shared: Readers may hold that lock, too.
+    """
+
+    thread: int
+    lock: str = ""
+    site: Site | None = None
+    what: str = ""
+    shared: bool = False
+
+
 class Step(msgspec.Struct, frozen=True):
     """One step: one operation of one thread.
 
@@ -75,6 +93,7 @@ class Step(msgspec.Struct, frozen=True):
         releases: Of a wait: the lock that it gives up while it sleeps.
         woke: Indexes of the sleepers that it woke and that want their lock back first.
         limited: The thread had been blocked, for a limited time.
+        claims: What the code that belongs to this step says of the locks that its thread holds.
     """
 
     step: int
@@ -95,6 +114,7 @@ class Step(msgspec.Struct, frozen=True):
     releases: str = ""
     woke: tuple[int, ...] = ()
     limited: bool = False
+    claims: tuple[Claim, ...] = ()
 
 
 class Wait(msgspec.Struct, frozen=True):

@@ -18,7 +18,8 @@ the first use of its number. Everything else is an event, an array:
 ``start``   the thread's first event; ``exit``: it has ended; ``kill``: it interrupted ``obj``
 ``r w``     it read, or wrote, a shared cell
 ``new``     a lock begins to live; ``del``: it is destroyed; ``down``: from exclusive to shared
-``assert``  the thread says that it holds ``obj``; where that is 0, that it holds nothing
+``assert``  the thread says that it holds ``obj``; where that is 0, that it holds nothing, for it
+            is about to do ``extra.text``
 ``pin``     ``obj`` may not be released until ``unpin``
 ``ctx+``    the thread enters the context ``extra.c``, until ``ctx-``: ``alloc`` (may wait for
             reclaim), ``reclaim``, ``dtor`` (of an object), ``drop`` (of a reference, perhaps the
@@ -318,6 +319,12 @@ class _Plan:
             self._children.pop(step.thread, None)
         elif kind == "interrupt":
             self._other(step, "kill")
+        for claim in step.claims:
+            when = (step.step, 1, claim.thread, len(self.drafts))
+            mode = "" if not claim.lock else "s" if claim.shared else "x"
+            extra = {} if claim.lock else {"text": claim.what}
+            said = _Draft(when, "assert", claim.thread, claim.lock, mode, claim.site, extra)
+            self.drafts.append(said)
         for text in step.note:
             self._add(step.step, 1, step, "note", "", extra={"text": text})
 

@@ -123,7 +123,7 @@ class LockLives:
         run = self._run
         thread = run.thread(event)
         if not event.obj:
-            run.rules.none_held(thread.held, run.place(event))
+            run.rules.none_held(thread.held, run.place(event), _text(event, "text"))
             return
         lock = run.lock(event)
         shared = event.mode == "s" and event.tid in lock.sharers
@@ -303,5 +303,9 @@ def _finding(rule: str, result: str, tier: str, message: str, witness: Witness) 
 
 
 def _context(event: Event) -> str:
-    name = event.extra.get("c", "") if event.extra else ""
-    return name if isinstance(name, str) else ""
+    return _text(event, "c")
+
+
+def _text(event: Event, key: str) -> str:
+    text = event.extra.get(key, "") if event.extra else ""
+    return text if isinstance(text, str) else ""

@@ -102,6 +102,9 @@ class RaceRecorder:
     def note(self, text: str) -> None:
         """Remarks order nothing."""
 
+    def claim(self, lock: object, what: str) -> None:
+        """Neither does what a thread says of itself."""
+
     def observe(self, view: View) -> None:
         """Nobody looks at pictures while races are looked for."""
 
@@ -362,6 +365,10 @@ class Both:
     def note(self, text: str) -> None:
         """See ``engine.thread.Recorder``."""
         self._first.note(text)
+
+    def claim(self, lock: object, what: str) -> None:
+        """See ``engine.thread.Recorder``."""
+        self._first.claim(lock, what)
 
     def observe(self, view: View) -> None:
         """See ``engine.thread.Recorder``."""

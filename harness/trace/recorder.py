@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from harness.engine.core import Core
-from harness.engine.finding import Finding, place_of
+from harness.engine.finding import Finding, place, place_of
 from harness.engine.thread import Group, Thread
 from harness.engine.view import View
 from harness.lockorder.classes import LockClass, LockFlags
-from harness.trace.events import Frame, ObjectInfo, Site, Step, ThreadState, Wait
+from harness.trace.events import Claim, Frame, ObjectInfo, Site, Step, ThreadState, Wait
 from harness.trace.film import Film
 from harness.trace.site import site_of
 
@@ -138,8 +138,11 @@ class TraceRecorder:
         return ""
 
     def _label(self, thread: Thread) -> str:
-        """The name of the object of ``thread``'s operation; remembers what it is."""
-        obj = thread.obj
+        """The name of the object of ``thread``'s operation."""
+        return self._meet(thread.obj)
+
+    def _meet(self, obj: Any) -> str:
+        """The name of an object; remembers what it is."""
         label = self._core.label(obj)
         if label not in self.objects and obj is not None and not isinstance(obj, Group):
             lock_class: Any = getattr(obj, "lock_class", None)
@@ -162,6 +165,19 @@ class TraceRecorder:
         if self.steps:
             last = self.steps[-1]
             self.steps[-1] = msgspec.structs.replace(last, note=(*last.note, text))
+
+    def claim(self, lock: object, what: str) -> None:
+        """The calling thread says that it holds ``lock``, or no lock at all."""
+        if self.steps:
+            last = self.steps[-1]
+            made = Claim(
+                self._core.cur.index,
+                "" if lock is None else self._meet(lock),
+                site_of(place()),
+                what,
+                shared=hasattr(lock, "readers"),
+            )
+            self.steps[-1] = msgspec.structs.replace(last, claims=(*last.claims, made))
 
     def freeze(self) -> None:
         """The schedule ends here: note where every thread stands, before any is taken down."""

@@ -21,6 +21,8 @@ from harness import (
     SpinLock,
     WaitQueue,
     acquire_all,
+    assert_held,
+    assert_no_locks_held,
     explore,
     parallel,
     sleep,
@@ -215,6 +217,23 @@ def irq_and_same_class() -> None:
                 pass
 
     parallel(run)
+
+
+@program
+def where_no_lock_may_be_held() -> None:
+    lock, other = Mutex("lock", A), RwLock("other", B)
+
+    def careful() -> None:
+        with lock:
+            assert_held(lock)
+        assert_no_locks_held("rest")
+
+    def careless() -> None:
+        with other.read():
+            assert_held(other)
+            assert_no_locks_held("sleep")
+
+    parallel(careful, careless)
 
 
 def drawn(seed: int) -> Callable[[], object]:

@@ -17,6 +17,7 @@ from stress.pool import call_fresh
         ("M27", True, "ORD005", ("PhysicalPageProvider",)),
         ("M28", False, "ORD001", ("PageSource", "VmHierarchy")),
         ("M29", True, "ORD005", ("PageQueues",)),
+        ("M30", False, "CTX003", ("VmHierarchy",)),
     ],
 )
 def test_a_planted_nesting_is_found_with_both_places(
