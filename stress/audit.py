@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias, cast
 
 import msgspec
+from loguru import logger
 
 from harness.errors import UsageError
 from harness.lockorder.classes import flag_names
@@ -28,6 +29,7 @@ from harness.trace.logjudge import LogJudge
 from harness.trace.logrules import RECLAIM, sleeps_under_spin
 from harness.trace.logstate import HARMLESS, INTEGRITY
 from harness.trace.logtrace import circle_of
+from stress.audit_cache import AuditCache
 from stress.audit_follow import Growing, Teller, pause
 from stress.audit_policy import NO_POLICY, Policy
 from stress.audit_report import (
@@ -65,6 +67,7 @@ def audit_paths(
     size_max: int = SIZE_MAX,
     budget: int = BUDGET,
     jobs: int = 1,
+    cache: Path | None = None,
     follow: Callable[[Finding], None] | None = None,
     wait: Callable[[], bool] = pause,
 ) -> AuditReport:
@@ -83,6 +86,8 @@ def audit_paths(
         size_max: Longest circle of threads that is predicted.
         budget: States that the exhaustive search may visit for one candidate.
         jobs: Processes that read logs; the report is the same for any number of them.
+        cache: A folder where logs that were judged before are looked up by their bytes; None for
+            none. The report is the same.
         follow: Told each finding as it is made, while the only log is still being written.
         wait: Called where nothing more is written yet; false ends the log.
 
@@ -96,7 +101,7 @@ def audit_paths(
     if follow is not None:
         judge = _followed(files, options, follow, wait)
     else:
-        judge = _judged(files, options, jobs)
+        judge = _judged(files, options, jobs, cache)
     tokens: dict[int, str] = {}
     if replay:
         from stress.audit_replay import confirm
@@ -203,21 +208,49 @@ def converted(path: Path, convert: Callable[[IO[bytes]], bytes]) -> bytes:
 _Options: TypeAlias = tuple[bool, int, int]
 
 
-def _judged(files: list[Path], options: _Options, jobs: int) -> LogJudge:
+def _judged(files: list[Path], options: _Options, jobs: int, folder: Path | None) -> LogJudge:
     """Judge logs, each as if those before had been read here."""
     whole = _fresh(options)
+    cache = None if folder is None else AuditCache(folder, options)
+    keys = {} if cache is None else {at: _cache_key(cache, path) for at, path in enumerate(files)}
     done: dict[int, LogJudge] = {}
-    if jobs > 1 and len(files) > 1 and Path(_STDIN) not in files:
-        tasks = [Task(at, judge_file, (path, at, options)) for at, path in enumerate(files)]
-        tasks.reverse()
-        for at, value in run_tasks(partial(_next, tasks), min(jobs, len(files))):
-            if isinstance(value, Crash):
-                raise WorkerError(str(value), "")
-            done[at] = value
+    for at, key in keys.items():
+        judge = _fresh(options)
+        if cache is not None and cache.load(key, judge, str(files[at]), at * _RUNS_MAX):
+            done[at] = judge
+    left = [at for at in range(len(files)) if at not in done]
+    for at, judge in _read_apart(files, left, options, jobs, set(filter(keys.get, left))):
+        if cache is not None:
+            cache.save(keys[at], judge, at * _RUNS_MAX)
+        done[at] = judge
+    if cache is not None and cache.hits:
+        logger.info("{} of {} logs judged before: {}", cache.hits, len(files), folder)
     for at, path in enumerate(files):
         if at not in done or not whole.merge(done.pop(at)):
             _read(whole, path, at)
     return whole
+
+
+def _read_apart(
+    files: list[Path], left: list[int], options: _Options, jobs: int, kept: set[int]
+) -> Iterator[tuple[int, LogJudge]]:
+    """Judge logs each by itself: all of them on several processes, else those to be kept."""
+    if jobs > 1 and len(left) > 1 and Path(_STDIN) not in files:
+        tasks = [Task(at, judge_file, (files[at], at, options)) for at in left]
+        tasks.reverse()
+        for at, value in run_tasks(partial(_next, tasks), min(jobs, len(left))):
+            if isinstance(value, Crash):
+                raise WorkerError(str(value), "")
+            yield at, value
+    else:
+        yield from ((at, judge_file(files[at], at, options)) for at in sorted(kept))
+
+
+def _cache_key(cache: AuditCache, path: Path) -> str:
+    """A trace of others is judged by its name, too."""
+    if str(path) == _STDIN:
+        return ""
+    return cache.key(path, "" if _is_log(path) else path.name)
 
 
 def _followed(

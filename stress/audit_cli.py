@@ -61,6 +61,9 @@ def audit(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", help="Processes that read logs.")
     ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Judge all logs anew, and remember nothing.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="The log is being written; tell findings at once.")
     ] = False,
@@ -86,6 +89,7 @@ def audit(
         format="json" if json else form,
         output=output,
         jobs=jobs,
+        cache=not no_cache,
         follow=follow,
     )
     return answer(logs, options)

@@ -17,6 +17,7 @@ from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace import logexport
 from stress import audit_export, audit_html, console, documents
 from stress.audit import audit_paths, converted, read_golden, to_json
+from stress.audit_cache import FOLDER
 from stress.audit_policy import read_policy, suggest_order
 from stress.audit_report import AuditReport, render_text
 from stress.exit_codes import ExitCode, of_verdict
@@ -60,6 +61,7 @@ class AuditOptions:
     format: str = "text"
     output: Path | None = None
     jobs: int | None = None
+    cache: bool = True
     follow: bool = False
 
     def check(self) -> None:
@@ -97,6 +99,7 @@ def answer(words: Sequence[Path], options: AuditOptions) -> ExitCode:
         size_max=options.max_cycle,
         budget=options.budget,
         jobs=options.jobs or _processes(paths),
+        cache=FOLDER if options.cache else None,
         follow=_tell if options.follow else None,
     )
     text = (asked or _FORMATS[options.format])(report)

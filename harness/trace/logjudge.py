@@ -48,6 +48,12 @@ class Counted(msgspec.Struct):
     runs: set[int]
 
 
+def named(finding: Finding) -> object:
+    """Tell what makes two deadlocks the same, in whatever runs."""
+    sites = tuple((w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges)
+    return (finding.rule, finding.classes, sites)
+
+
 class LogJudge:
     """Judges logs by the lock rules.
 
@@ -246,11 +252,7 @@ class LogJudge:
 
     def _deadlock(self, finding: Finding, count: int) -> None:
         """Count a deadlock; the surest of its kind, the first among equals, is kept."""
-        sites = tuple(
-            (w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges
-        )
-        key = (finding.rule, finding.classes, sites)
-        known = self.deadlocks.setdefault(key, Counted(finding, 0, set()))
+        known = self.deadlocks.setdefault(named(finding), Counted(finding, 0, set()))
         if TIERS.index(finding.tier) > TIERS.index(known.finding.tier):
             known.finding = finding
         known.count += count
