@@ -9,7 +9,7 @@ from harness.sync import guarded_by, requires
 from model.asserts import kassert
 from model.cow_replace import replace_page
 from model.hierarchy import VmHierarchyState
-from model.page import PAGE_SIZE, PageState, VmPage
+from model.page import PAGE_SIZE, DirtyState, PageState, VmPage
 from model.page_list import VmPageList
 from model.page_queues import BatchPQRemove
 from model.pmm import AllocFlag
@@ -29,6 +29,13 @@ class EvictionHintAction(enum.Enum):
 
     FOLLOW = "Follow"
     IGNORE = "Ignore"
+
+
+class RangeChangeOp(enum.Enum):
+    """What becomes of mappings of a range. Kernel: ``RangeChangeOp``. Omits: cache operations."""
+
+    UNMAP = "Unmap"
+    REMOVE_WRITE = "RemoveWrite"
 
 
 class VmCowPagesContainer(RefCounted):
@@ -71,7 +78,8 @@ class VmCowPages(RefCounted):
         page_source: Where absent pages come from; immutable.
         resizable: Whether ``size`` may change; a resizable VMO has no slices.
         dirty_tracked: Written pages are dirty until the pager has them back.
-        trap_dirty: The pager wants to be asked before; such a VMO does not borrow.
+        trap_dirty: The pager wants to be asked before, as the page source's properties say; such a
+            VMO does not borrow.
         is_latency_sensitive: Somebody cannot wait for a page to be replaced.
         ever_pinned: A page of it was or will be pinned.
         children: Slices, without references: each has one of its parent.
@@ -156,18 +164,28 @@ class VmCowPages(RefCounted):
         return self, offset
 
     @requires("lock")
-    def range_change_update_locked(self, offset: int, length: int) -> None:
-        """The pages of the range change: take them out of every mapping, of slices too.
+    def range_change_update_locked(
+        self, offset: int, length: int, op: RangeChangeOp = RangeChangeOp.UNMAP
+    ) -> None:
+        """The pages of the range change: tell every mapping, of slices too.
+
+        Args:
+            offset: Bytes.
+            length: Bytes.
+            op: What the mappings lose: the pages, or the right to write to them.
 
         Kernel: ``VmCowPages::RangeChangeUpdateLocked``.
         """
         for mapping in self.mappings:
-            mapping.unmap_object_range_locked(offset, length)
+            if op is RangeChangeOp.UNMAP:
+                mapping.unmap_object_range_locked(offset, length)
+            else:
+                mapping.remove_write_object_range_locked(offset, length)
         for child in self.children:
             start = max(offset, child.parent_offset)
             end = min(offset + length, child.parent_offset + child.size)
             if start < end:
-                child.range_change_update_locked(start - child.parent_offset, end - start)
+                child.range_change_update_locked(start - child.parent_offset, end - start, op)
 
     @requires("lock")
     def can_borrow_locked(self) -> bool:
@@ -189,7 +207,7 @@ class VmCowPages(RefCounted):
         kassert("a.cow.init", page.state.peek() is PageState.ALLOC, page, "is not fresh")
         page.pin_count = 0
         page.always_need = False
-        page.dirty = False
+        page.dirty_state = DirtyState.UNTRACKED
         page.set_state(PageState.OBJECT)
 
     @requires("lock")
@@ -265,7 +283,7 @@ class VmCowPages(RefCounted):
         """
         if not self.is_pager_backed():
             self.world.page_queues.move_to_unswappable(page)
-        elif page.dirty:
+        elif page.unclean:
             self.world.page_queues.move_to_pager_backed_dirty(page)
         else:
             self.world.page_queues.move_to_pager_backed(page)
@@ -360,6 +378,8 @@ class VmCowPages(RefCounted):
             run_start = at = offset
             while not splice.is_done():
                 page = self._borrow_instead_locked(splice.pop(), freed)
+                if self.dirty_tracked:
+                    page.dirty_state = DirtyState.CLEAN
                 if new_zeroed_pages:
                     status = self.add_new_page_locked(at, page, zero=False)
                 else:
@@ -421,7 +441,7 @@ class VmCowPages(RefCounted):
                 return False
             if page.pin_count:
                 return False
-            if page.dirty:
+            if page.unclean:
                 kassert("a.cow.evict_not_loaned", not page.loaned, page, "is dirty")
                 return False
             if page.always_need and hint is EvictionHintAction.FOLLOW:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.sync import requires
-from model.cow_replace import prepare_for_write_locked
+from model.cow_dirty import prepare_for_write_locked
 from model.page import PAGE_SIZE
 from model.solpi import StackOwnedLoanedPagesInterval
 from model.status import Status
@@ -46,6 +46,8 @@ def resize_locked(cow: VmCowPages, size: int) -> Status:
         for gap_start, gap_end in _gaps_locked(cow, start, cow.size):
             # Nobody will ever supply these: their readers look again, and see the new size.
             cow.page_source.on_pages_supplied(gap_start, gap_end - gap_start)
+        # Nor may they be written: nothing is made dirty, the writers look again.
+        cow.page_source.on_pages_dirtied(start, length)
         pages = cow.remove_pages_locked(present)
         _set_size_locked(cow, size)
         cow.free_pages_locked(pages)
@@ -80,7 +82,7 @@ def zero_pages_locked(
 
     Pages of a contiguous VMO are zeroed where they are, never decommitted: whoever zeroes does not
     mean to loan. An absent one reads as zeroes already. An absent page of a pager-backed VMO has to
-    come from its pager first; where writes are tracked, zeroing is one.
+    come from its pager first; where writes are tracked, or trapped, zeroing is one.
 
     Returns:
         Status and the bytes zeroed. SHOULD_WAIT: wait for the request, then go on after those.
@@ -97,7 +99,8 @@ def zero_pages_locked(
                     return status, at - offset
             if page is not None:
                 root, root_offset = cow.paged_parent(at)
-                status, page = prepare_for_write_locked(root, page, root_offset)
+                rest = offset + length - at
+                status, page = prepare_for_write_locked(root, page, root_offset, request, rest)
                 if page is None:
                     return status, at - offset
                 page.zero()
@@ -117,5 +120,5 @@ def detach_source_locked(cow: VmCowPages) -> None:
     with StackOwnedLoanedPagesInterval(cow.world):
         cow.range_change_update_locked(0, cow.size)
         present = cow.page_list.present(0, cow.size)
-        clean = [(at, page) for at, page in present if not page.dirty and not page.pin_count]
+        clean = [(at, page) for at, page in present if not page.unclean and not page.pin_count]
         cow.free_pages_locked(cow.remove_pages_locked(clean))

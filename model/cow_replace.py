@@ -1,4 +1,4 @@
-"""What ``VmCowPages`` does to a page where it is: replace it, protect it, note that it is written.
+"""What ``VmCowPages`` does to a page where it is: replace it, protect it, give it up.
 
 Functions, each of them a method of ``VmCowPages`` in the kernel; the first argument is ``this``.
 A loaned page may leave at any time, so whatever must stay is replaced by an ordinary page first.
@@ -64,7 +64,7 @@ def replace_page_locked(
     if with_loaned:
         if not cow.can_borrow_locked():
             return Status.NOT_SUPPORTED, None
-        if before.dirty:
+        if before.unclean:
             return Status.BAD_STATE, None
         flags = AllocFlag.CAN_BORROW | AllocFlag.MUST_BORROW
     with StackOwnedLoanedPagesInterval(cow.world):
@@ -87,7 +87,7 @@ def _swap_page_locked(cow: VmCowPages, offset: int, old: VmPage, new: VmPage) ->
     cow.initialize_vm_page(new)
     new.copy_from(old)
     new.always_need = old.always_need
-    new.dirty = old.dirty
+    new.dirty_state = old.dirty_state
     cow.world.oracle.at_replaced(old, new)
     right = cow.page_source.debug_is_page_ok(new, offset)
     kassert("a.cow.add", right, new, "does not belong at", f"{offset:#x} of", cow)
@@ -142,50 +142,5 @@ def promote_range_for_reclamation_locked(cow: VmCowPages, offset: int, length: i
     for _, page in cow.page_list.present(offset, length):
         page.always_need = False
         page.touch()
-        if not page.pin_count and not page.dirty:
+        if not page.pin_count and not page.unclean:
             cow.world.page_queues.move_to_pager_backed_dont_need(page)
-
-
-@requires("lock")
-def prepare_for_write_locked(
-    cow: VmCowPages, page: VmPage, offset: int
-) -> tuple[Status, VmPage | None]:
-    """The page to write to at ``offset``: dirty from here on where this VMO tracks that.
-
-    Returns:
-        OK and the page, or NO_MEMORY: a dirty page is never a loaned one.
-
-    Locks: VMO lock held; takes page queues and PMM locks.
-    Kernel: ``VmCowPages::PrepareForWriteLocked``. Omits: asking the pager (DIRTY requests).
-    """
-    if not cow.dirty_tracked or page.dirty:
-        return Status.OK, page
-    status, kept = not_loaned_locked(cow, page, offset)
-    if kept is not None:
-        kept.dirty = True
-        kept.touch()
-        if not kept.pin_count:
-            cow.world.page_queues.move_to_pager_backed_dirty(kept)
-    return status, kept
-
-
-@requires("lock")
-def write_back_locked(cow: VmCowPages, offset: int, length: int) -> int:
-    """The pager has written the dirty pages of the range back: they are clean.
-
-    Returns:
-        How many were dirty.
-
-    Locks: VMO lock held; takes the page queues lock.
-    Kernel: ``VmCowPages::WritebackBeginLocked`` and ``WritebackEndLocked`` in one. Omits: writes
-    between the two (AwaitingClean).
-    """
-    dirty = [page for _, page in cow.page_list.present(offset, length) if page.dirty]
-    # Write-protected: who writes again must fault, and so make the page dirty anew.
-    cow.range_change_update_locked(offset, length)
-    for page in dirty:
-        page.dirty = False
-        page.touch()
-        if not page.pin_count:
-            cow.world.page_queues.move_to_pager_backed(page)
-    return len(dirty)

@@ -457,10 +457,12 @@ def i1_absent_is_loaned(cow: VmCowPages, provider: PhysicalPageProvider) -> None
 
 def check_source(source: PageSource) -> None:
     """What the page source's lock protects."""
-    tree = source.outstanding_requests
+    trees = source.outstanding_requests.values()
+    tree = [node for nodes in trees for node in nodes]
     queued = source.provider.queued()
     i7_queued_is_outstanding(tree, queued)
-    i9_disjoint(tree, queued)
+    for nodes in trees:
+        i9_disjoint(nodes, queued)
     for request in source.recent:
         i10_inactive_is_nowhere(request, tree, queued)
     source.recent.clear()

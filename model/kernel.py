@@ -269,7 +269,7 @@ class Kernel(PageOperations):
         return status
 
     def answer_pager(self, vmo: VmObjectPaged, status: Status = Status.OK) -> bool:
-        """Answer the first request that waits for the pager: supply its range, or fail it.
+        """Answer the first request that waits for the pager: do what it asks for, or fail it.
 
         Returns:
             Whether there was one.
@@ -277,7 +277,7 @@ class Kernel(PageOperations):
         if not self._use(vmo):
             return False
         packet = _proxy(vmo).read_packet()
-        answered = packet is not None and packet.kind is PacketKind.READ
+        answered = packet is not None and packet.kind is not PacketKind.COMPLETE
         if packet is not None and answered:
             self._answer(vmo, packet, status)
         vmo.release()
@@ -291,26 +291,37 @@ class Kernel(PageOperations):
         Returns:
             False where the packet says that nothing more comes: detached, or closed.
         """
-        port = self._ports.get(vmo.name)
-        if port is None:
-            raise UsageError(f"{vmo} has no pager; only a borrower has")
-        packet = port.read_packet(wait=True)
-        if packet is None or packet.kind is PacketKind.COMPLETE:
+        packet = self.read_packet(vmo)
+        if packet is None:
             return False
         if self._use(vmo):
             self._answer(vmo, packet, status)
             vmo.release()
         return True
 
+    def read_packet(self, vmo: VmObjectPaged) -> Packet | None:
+        """Sleep at the port of ``vmo`` until there is a packet, for a pager that answers by itself.
+
+        Returns:
+            What is asked for, in bytes; None where nothing more comes.
+        """
+        port = self._ports.get(vmo.name)
+        if port is None:
+            raise UsageError(f"{vmo} has no pager; only a borrower has")
+        packet = port.read_packet(wait=True)
+        return None if packet is None or packet.kind is PacketKind.COMPLETE else packet
+
     def _answer(self, vmo: VmObjectPaged, packet: Packet, status: Status) -> None:
-        """Supply the range of ``packet``, or fail it where ``status`` or the supply says so.
+        """Do what ``packet`` asks for, or fail it where ``status`` or a supply says so.
 
         A resize may have cut off the end of it, again and again: what is left must still come.
         """
         left = packet.length
         while status is Status.OK and left > 0:
-            content = b"pager".ljust(CONTENT_BYTES, b".")
-            status = vmo.supply(packet.offset, left, content)
+            if packet.kind is PacketKind.DIRTY:
+                status = vmo.dirty_pages(packet.offset, left)
+            else:
+                status = vmo.supply(packet.offset, left, b"pager".ljust(CONTENT_BYTES, b"."))
             if status is not Status.OUT_OF_RANGE:
                 break
             status, left = Status.OK, min(left, vmo.size - packet.offset)

@@ -64,6 +64,24 @@ class PageQueue(enum.Enum):
     __str__ = __repr__
 
 
+class DirtyState(enum.Enum):
+    """What the pager knows of a page's content. Kernel: ``VmCowPages::DirtyState``."""
+
+    UNTRACKED = "Untracked"
+    CLEAN = "Clean"
+    DIRTY = "Dirty"
+    AWAITING_CLEAN = "AwaitingClean"
+
+    def __repr__(self) -> str:
+        """The bare name."""
+        return self.value
+
+    __str__ = __repr__
+
+
+_UNCLEAN: Final = (DirtyState.DIRTY, DirtyState.AWAITING_CLEAN)
+
+
 class StackOwner(NamedTuple):
     """The word of a page that a thread's stack owns, with the waiter bit."""
 
@@ -144,6 +162,7 @@ class VmPage:
             that the page belongs to.
         loaned: PMM lock data. A lender gave the page away.
         loan_cancelled: PMM lock data. The lender wants it back.
+        dirty_state: VMO lock data. Whether the pager has the content.
         page_offset: Offset in its VMO, bytes; valid while there is a backlink; page queues lock.
         generation: When the page was last used, counted by the page queues, under their lock.
         queue_node: The list that the page is linked on, by whoever owns the page.
@@ -153,8 +172,7 @@ class VmPage:
         marked: For the invariants only: BeginLoan has marked the page and not freed it yet.
         alloc_cancelled: For the invariants only: the page was cancelled when it left FREE.
 
-    Kernel: ``vm_page_t``. Omits: the other union members, split bits, the dirty
-    state AwaitingClean.
+    Kernel: ``vm_page_t``. Omits: the other union members, split bits.
     """
 
     __slots__ = (
@@ -166,7 +184,7 @@ class VmPage:
         "changed",
         "contents",
         "counted",
-        "dirty",
+        "dirty_state",
         "generation",
         "index",
         "lender",
@@ -197,7 +215,7 @@ class VmPage:
         self.generation = 0
         self.pin_count = 0
         self.always_need = False
-        self.dirty = False
+        self.dirty_state = DirtyState.UNTRACKED
         self.queue_node: PageList | None = None
         self.contents = bytearray(FREE_PATTERN)
         self.lender: PhysicalPageProvider | None = None
@@ -210,6 +228,14 @@ class VmPage:
         self._touched = world.touched
         self._changed = world.changed
         self._thread_lock = world.thread_lock
+
+    @property
+    def unclean(self) -> bool:
+        """Whether the page was written and the pager does not have that; no schedule point.
+
+        Kernel: ``VmCowPages::is_page_dirty`` or ``VmCowPages::is_page_awaiting_clean``.
+        """
+        return self.dirty_state in _UNCLEAN
 
     def touch(self) -> None:
         """Tell the invariants that this page changed."""
@@ -398,7 +424,7 @@ class VmPage:
         """State, loan bits, word and whereabouts, for messages."""
         bits = " loaned" * self.loaned + " cancelled" * self.loan_cancelled
         bits += f" pinned {self.pin_count}" * (self.pin_count > 0)
-        bits += " always-need" * self.always_need + " dirty" * self.dirty
+        bits += " always-need" * self.always_need + f" {self.dirty_state}" * self.unclean
         places = [f"linked on {self.queue_node.name}"] if self.queue_node is not None else []
         places += [f"in {cow.name} at {offset:#x}" for cow, offset in self.slots]
         word = self.word.peek()

@@ -114,13 +114,49 @@ class PageOperations:
         vmo.release()
         return status
 
-    def write_back(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> int:
-        """Have the pager write dirty pages back; returns how many were dirty."""
+    def dirty_pages(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
+        """Agree to writes, as a pager does that traps them: the pages are dirty from here on.
+
+        Returns:
+            OK, BAD_HANDLE, NOT_SUPPORTED (not trapped), OUT_OF_RANGE, or NOT_FOUND (evicted).
+        """
         if not self._use(vmo):
-            return 0
-        cleaned = vmo.write_back(*span_of(vmo, first, count))
+            return Status.BAD_HANDLE
+        status = vmo.dirty_pages(*span_of(vmo, first, count))
         vmo.release()
-        return cleaned
+        return status
+
+    def dirty_ranges(
+        self, vmo: VmObjectPaged, first: int = 0, count: int | None = None
+    ) -> list[int]:
+        """Numbers of the pages that a pager has to write back; none for a closed handle."""
+        if not self._use(vmo):
+            return []
+        offsets = vmo.dirty_offsets(*span_of(vmo, first, count))
+        vmo.release()
+        return [offset // PAGE_SIZE for offset in offsets]
+
+    def writeback_begin(
+        self, vmo: VmObjectPaged, first: int = 0, count: int | None = None
+    ) -> Status:
+        """Begin to write pages back: read them now. Returns OK, BAD_HANDLE, OUT_OF_RANGE."""
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        status = vmo.writeback_begin(*span_of(vmo, first, count))
+        vmo.release()
+        return status
+
+    def writeback_end(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
+        """Pages that were begun with are clean, unless they were written meanwhile.
+
+        Returns:
+            OK, BAD_HANDLE, or OUT_OF_RANGE.
+        """
+        if not self._use(vmo):
+            return Status.BAD_HANDLE
+        status = vmo.writeback_end(*span_of(vmo, first, count))
+        vmo.release()
+        return status
 
     def mark_latency_sensitive(self, vmo: VmObjectPaged) -> Status:
         """Let ``vmo`` borrow no more; pages that it has stay. Returns OK or BAD_HANDLE."""

@@ -30,7 +30,10 @@ INACTIVE: Final = (1 << 64) - 1
 
 
 class PageRequestType(enum.Enum):
-    """What a request asks for. Kernel: ``page_request_type``."""
+    """What a request asks for; WRITEBACK has a name, and nobody asks for it, as in the kernel.
+
+    Kernel: ``page_request_type``.
+    """
 
     READ = "READ"
     DIRTY = "DIRTY"
@@ -38,11 +41,13 @@ class PageRequestType(enum.Enum):
 
 
 class BatchState(enum.Enum):
-    """Whether more pages may join. Kernel: ``PageRequest::BatchState``. Omits: Internal."""
+    """Whether more pages may join. Kernel: ``PageRequest::BatchState``."""
 
     UNBATCHED = "Unbatched"
     ACCEPTING = "Accepting"
     FINALIZED = "Finalized"
+    # The page source batches by itself; the caller asked for the first page only.
+    INTERNAL = "Internal"
 
 
 class PageRequest(Mortal):
@@ -136,7 +141,10 @@ class PageRequest(Mortal):
         self.type = kind
         self.pending_size = 0
         self.in_flight = False
-        self.batch = BatchState.ACCEPTING if self._batching else BatchState.UNBATCHED
+        if kind is PageRequestType.DIRTY:
+            self.batch = BatchState.INTERNAL
+        else:
+            self.batch = BatchState.ACCEPTING if self._batching else BatchState.UNBATCHED
         self.event.unsignal()
         self.offset.set(offset)
 
@@ -192,4 +200,5 @@ class PageRequest(Mortal):
             return f"{self.name} (inactive)"
         owned = ", provider-owned" if self.provider_owned else ""
         span = f"[{self.offset.peek():#x}, {self.end:#x})"
-        return f"{self.name} {span} pending {self.pending_size:#x}{owned}"
+        kind = "" if self.type is PageRequestType.READ else f" {self.type.value}"
+        return f"{self.name}{kind} {span} pending {self.pending_size:#x}{owned}"

@@ -35,7 +35,7 @@ class PageSource(RefCounted):
         departures: For the invariants only: how many pages have left the VMO; its lock.
         recent: For the invariants only: requests that changed since ``mtx`` was last released.
 
-    Kernel: ``PageSource``. Omits: DIRTY and WRITEBACK trees (nothing sends such requests so far).
+    Kernel: ``PageSource``.
     """
 
     detached = guarded_by("mtx")
@@ -52,8 +52,8 @@ class PageSource(RefCounted):
         self.mtx = Mutex(f"{name}.mtx", PAGE_SOURCE, invariant=world.oracle.source_lock(self))
         self.detached = False
         self.closed = False
-        # Sorted by end: stands for the tree.
-        self.outstanding_requests = []
+        # Of each type, sorted by end: stands for the tree.
+        self.outstanding_requests = {kind: [] for kind in PageRequestType}
         self.current_request = None
         self.departures = 0
         self.recent: list[PageRequest] = []
@@ -87,24 +87,65 @@ class PageSource(RefCounted):
             if page is not None:
                 return Status.OK, page
             if not request.active:
-                request.init(self, offset, PageRequestType.READ)
-                kassert("a.ps.current", self.current_request is None, "two requests are built")
-                self.current_request = request
+                self._begin_request_locked(request, offset, PageRequestType.READ)
             else:
                 reusable = request.batch_accepting() and request.source is self
                 kassert("a.ps.batch", reusable, request, "is sent and asks for more")
             return self._populate_request_locked(request, offset), None
 
+    def request_dirty_transition(self, request: PageRequest, offset: int, length: int) -> Status:
+        """Ask whether the pages of the range may be written; the answer may cover fewer of them.
+
+        Args:
+            request: Not in use.
+            offset: First byte: the page that the caller is about to write.
+            length: Bytes.
+
+        Returns:
+            SHOULD_WAIT where the request was sent; NOT_SUPPORTED where nobody wants to be asked;
+            BAD_STATE once detached.
+
+        Locks: VMO lock held; takes ``mtx``.
+        Kernel: ``PageSource::RequestDirtyTransition``.
+        """
+        if not self.provider.supports_page_request_type(PageRequestType.DIRTY):
+            return Status.NOT_SUPPORTED
+        with self.mtx:
+            if self.detached:
+                return Status.BAD_STATE
+            kassert("a.ps.batch", not request.active, request, "is sent and asks for more")
+            self._begin_request_locked(request, offset, PageRequestType.DIRTY)
+            status = Status.NEXT
+            for at in range(offset, offset + length, PAGE_SIZE):
+                status = self._populate_request_locked(request, at)
+                if status is not Status.NEXT:
+                    return status
+            self._send_request_to_provider_locked(request)
+            return Status.SHOULD_WAIT
+
+    @requires("mtx")
+    def _begin_request_locked(
+        self, request: PageRequest, offset: int, kind: PageRequestType
+    ) -> None:
+        """Let ``request`` be the one that is built. Kernel: part of ``PageSource::GetPage``."""
+        request.init(self, offset, kind)
+        kassert("a.ps.current", self.current_request is None, "two requests are built")
+        self.current_request = request
+
     @requires("mtx")
     def _populate_request_locked(self, request: PageRequest, offset: int) -> Status:
         """Add the page at ``offset``; send the request where its batch ends.
+
+        Returns:
+            SHOULD_WAIT; NEXT where the page source itself is batching and more may join.
 
         Kernel: ``PageSource::PopulateRequestLocked``.
         """
         mine = self.current_request is request
         kassert("a.ps.current", mine, request, "grows while", self.current_request, "is built")
         kassert("a.ps.owned", not request.provider_owned, request, "grows after it was sent")
-        if not request.batch_accepting():
+        internal = request.batch is BatchState.INTERNAL
+        if not request.batch_accepting() and not internal:
             request.length = PAGE_SIZE
             self._send_request_to_provider_locked(request)
             return Status.SHOULD_WAIT
@@ -114,13 +155,14 @@ class PageSource(RefCounted):
             return Status.SHOULD_WAIT
         request.length += PAGE_SIZE
         start = request.offset.peek()
-        node = self._upper_bound(start)
+        node = self._upper_bound(request.type, start)
         if node is not None:
             # A request must lie within one outstanding request, or outside of all of them.
             edge = node.end if node.offset.peek() <= start else node.offset.peek()
             if request.end == edge:
                 self._send_request_to_provider_locked(request)
-        return Status.SHOULD_WAIT
+                return Status.SHOULD_WAIT
+        return Status.NEXT if internal else Status.SHOULD_WAIT
 
     def finalize_request(self, request: PageRequest) -> Status:
         """Send a batch that ended with its range. Locks: VMO lock held; takes ``mtx``.
@@ -147,7 +189,7 @@ class PageSource(RefCounted):
         self.recent.append(request)
         kassert("a.ps.owned", not request.provider_owned, request, "is sent twice")
         start = request.offset.peek()
-        node = self._upper_bound(start)
+        node = self._upper_bound(request.type, start)
         if node is not None and node.offset.peek() <= start:
             node.overlap.append(request)
             request.departures = node.departures
@@ -158,12 +200,12 @@ class PageSource(RefCounted):
         request.pending_size = request.length
         request.provider_owned = True
         self.provider.send_async_request(request)
-        insort(self.outstanding_requests, request, key=_end_of)
+        insort(self.outstanding_requests[request.type], request, key=_end_of)
 
     @requires("mtx")
-    def _upper_bound(self, offset: int) -> PageRequest | None:
-        """The outstanding request with the smallest end above ``offset``."""
-        for node in self.outstanding_requests:
+    def _upper_bound(self, kind: PageRequestType, offset: int) -> PageRequest | None:
+        """The outstanding request of that kind with the smallest end above ``offset``."""
+        for node in self.outstanding_requests[kind]:
             if node.end > offset:
                 found: PageRequest = node
                 return found
@@ -180,18 +222,29 @@ class PageSource(RefCounted):
         with self.mtx:
             if self.detached:
                 return
-            self._resolve_requests_locked(offset, length)
+            self._resolve_requests_locked(PageRequestType.READ, offset, length)
+
+    def on_pages_dirtied(self, offset: int, length: int) -> None:
+        """Pages ``[offset, offset + length)`` may be written: complete what that completes.
+
+        Locks: VMO lock held; takes ``mtx``.
+        Kernel: ``PageSource::OnPagesDirtied``.
+        """
+        with self.mtx:
+            if self.detached:
+                return
+            self._resolve_requests_locked(PageRequestType.DIRTY, offset, length)
 
     @requires("mtx")
-    def _resolve_requests_locked(self, offset: int, length: int) -> None:
+    def _resolve_requests_locked(self, kind: PageRequestType, offset: int, length: int) -> None:
         """Kernel: ``PageSource::ResolveRequestsLocked``."""
         end = offset + length
-        for node in self._intersecting(offset, end):
+        for node in self._intersecting(kind, offset, end):
             fulfilled = min(end, node.end) - max(offset, node.offset.peek())
             if fulfilled < node.pending_size:
                 node.pending_size -= fulfilled
                 continue
-            self.outstanding_requests.remove(node)
+            self.outstanding_requests[kind].remove(node)
             self._complete_request_locked(node, Status.OK)
 
     def on_pages_failed(self, offset: int, length: int, status: Status) -> None:
@@ -205,13 +258,17 @@ class PageSource(RefCounted):
         with self.mtx:
             if self.detached:
                 return
-            for node in self._intersecting(offset, offset + length):
-                self.outstanding_requests.remove(node)
-                self._complete_request_locked(node, status)
+            for kind, nodes in self.outstanding_requests.items():
+                for node in self._intersecting(kind, offset, offset + length):
+                    nodes.remove(node)
+                    # Who batches without the caller's knowing fails him for his own page only; for
+                    # another one he looks again.
+                    added = node.batch is BatchState.INTERNAL and offset > node.offset.peek()
+                    self._complete_request_locked(node, Status.OK if added else status)
 
     @requires("mtx")
-    def _intersecting(self, offset: int, end: int) -> list[PageRequest]:
-        nodes = self.outstanding_requests
+    def _intersecting(self, kind: PageRequestType, offset: int, end: int) -> list[PageRequest]:
+        nodes = self.outstanding_requests[kind]
         return [node for node in nodes if node.end > offset and node.offset.peek() < end]
 
     @requires("mtx")
@@ -226,7 +283,7 @@ class PageSource(RefCounted):
         request.provider_owned = False
         self.recent.append(request)
         # Once detached, OK says no more than that there is nothing to wait for.
-        told = status is Status.OK and not self.detached
+        told = status is Status.OK and not self.detached and request.type is PageRequestType.READ
         while request.overlap:
             waiter = request.overlap.pop(0)
             waiter.check_alive("is completed")
@@ -251,18 +308,19 @@ class PageSource(RefCounted):
             if not request.active:
                 return
             self.recent.append(request)
-            if request in self.outstanding_requests:
+            outstanding = self.outstanding_requests[request.type]
+            if request in outstanding:
                 if request.overlap:
                     self._promote_overlap_locked(request)
                 else:
-                    self.outstanding_requests.remove(request)
+                    outstanding.remove(request)
                     self.provider.clear_async_request(request)
                 kassert("a.ps.owned", request.provider_owned, request, "was never sent")
                 request.provider_owned = False
             elif self.current_request is request:
                 self.current_request = None
             else:
-                main = self._upper_bound(request.offset.peek())
+                main = self._upper_bound(request.type, request.offset.peek())
                 if main is not None and request in main.overlap:
                     main.overlap.remove(request)
             request.offset.set(INACTIVE)
@@ -284,8 +342,9 @@ class PageSource(RefCounted):
         new.sequence = old.sequence
         new.departures = old.departures
         new.in_flight = old.in_flight
-        self.outstanding_requests.remove(old)
-        insort(self.outstanding_requests, new, key=_end_of)
+        outstanding = self.outstanding_requests[old.type]
+        outstanding.remove(old)
+        insort(outstanding, new, key=_end_of)
         new.provider_owned = True
         self.provider.swap_async_request(old, new)
 
@@ -301,9 +360,9 @@ class PageSource(RefCounted):
             if self.detached:
                 return
             self.detached = True
-            while self.outstanding_requests:
-                node = self.outstanding_requests.pop(0)
-                self._complete_request_locked(node, Status.OK)
+            for outstanding in self.outstanding_requests.values():
+                while outstanding:
+                    self._complete_request_locked(outstanding.pop(0), Status.OK)
             self.provider.on_detach()
 
     def close(self) -> None:
@@ -340,9 +399,10 @@ class PageSource(RefCounted):
         """One line per fact. Locks: takes ``mtx``. Kernel: ``PageSource::Dump``."""
         with self.mtx:
             lines = [f"page_source {self.name} detached {self.detached} closed {self.closed}"]
-            for node in self.outstanding_requests:
-                lines.append(f"  outstanding {node}")
-                lines += [f"    overlapped by {waiter}" for waiter in node.overlap]
+            for outstanding in self.outstanding_requests.values():
+                for node in outstanding:
+                    lines.append(f"  outstanding {node}")
+                    lines += [f"    overlapped by {waiter}" for waiter in node.overlap]
         return lines + self.provider.dump()
 
 

@@ -10,9 +10,13 @@ from model.asserts import kassert
 
 
 class PacketKind(enum.Enum):
-    """What a pager is asked to do. Kernel: ``ZX_PAGER_VMO_READ``, ``ZX_PAGER_VMO_COMPLETE``."""
+    """What a pager is asked to do.
+
+    Kernel: ``ZX_PAGER_VMO_READ``, ``ZX_PAGER_VMO_DIRTY``, ``ZX_PAGER_VMO_COMPLETE``.
+    """
 
     READ = "READ"
+    DIRTY = "DIRTY"
     COMPLETE = "COMPLETE"
 
 

@@ -57,9 +57,13 @@ class PagerProxy(PageProvider):
     complete_pending = guarded_by("mtx")
     closed = guarded_by("mtx")
 
-    def __init__(self, world: World, name: str) -> None:
-        """No requests. No schedule points."""
+    def __init__(self, world: World, name: str, *, trap_dirty: bool = False) -> None:
+        """No requests; ``trap_dirty`` for a pager that wants to be asked before pages are written.
+
+        No schedule points.
+        """
         self._world = world
+        self._trap_dirty = trap_dirty
         self.name = name
         self.mtx = Mutex(f"{name}.mtx", PAGER_PROXY)
         self.port = PagerPort(name)
@@ -105,7 +109,9 @@ class PagerProxy(PageProvider):
             self.port.queue(Packet(PacketKind.COMPLETE, 0, 0))
         else:
             offset, length = self.get_request_offset(request), self.get_request_len(request)
-            self.port.queue(Packet(PacketKind.READ, offset, length))
+            dirty = self.get_request_type(request) is PageRequestType.DIRTY
+            kind = PacketKind.DIRTY if dirty else PacketKind.READ
+            self.port.queue(Packet(kind, offset, length))
 
     def clear_async_request(self, request: PageRequest) -> None:
         """Forget ``request``. A pager thread may have read its packet: its supply is for nobody.
@@ -209,7 +215,9 @@ class PagerProxy(PageProvider):
         return event.wait("pager")
 
     def supports_page_request_type(self, kind: PageRequestType) -> bool:
-        """Kernel: ``PagerProxy::SupportsPageRequestType``. Omits: DIRTY and WRITEBACK."""
+        """Kernel: ``PagerProxy::SupportsPageRequestType``."""
+        if kind is PageRequestType.DIRTY:
+            return self._trap_dirty
         return kind is PageRequestType.READ
 
     def queued(self) -> list[PageRequest]:

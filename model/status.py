@@ -13,6 +13,7 @@ class Status(enum.Enum):
 
     OK = "OK"
     SHOULD_WAIT = "SHOULD_WAIT"
+    NEXT = "NEXT"
     BAD_STATE = "BAD_STATE"
     BAD_HANDLE = "BAD_HANDLE"
     INVALID_ARGS = "INVALID_ARGS"

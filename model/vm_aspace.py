@@ -7,12 +7,12 @@ the source alive, not the VMO, which may be unmapped and closed meanwhile.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.sync import Atomic, Mutex, guarded_by, requires
-from model.cow_replace import prepare_for_write_locked
+from model.cow_dirty import prepare_for_write_locked
 from model.locks import VM_ASPACE
-from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES, VmPage
+from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES, DirtyState, VmPage
 from model.page_request import PageRequest
 from model.refs import Mortal
 from model.status import Status
@@ -31,8 +31,21 @@ class ZeroPage:
 
 
 ZERO_PAGE: Final = ZeroPage()
-# What the hardware finds for one page: nothing (it faults), a page, or the zero page, read-only.
-Entry = VmPage | ZeroPage | None
+
+
+class PageTableEntry(NamedTuple):
+    """What the hardware finds where something is mapped; where nothing is, it faults.
+
+    Attributes:
+        page: What it reads, or writes to.
+        writable: Whether it may write; otherwise a write faults, too.
+    """
+
+    page: VmPage | ZeroPage
+    writable: bool
+
+
+Entry = PageTableEntry | None
 
 
 class VmMapping(Mortal):
@@ -43,7 +56,7 @@ class VmMapping(Mortal):
         vmo: Counted reference, dropped at unmapping; None from then on.
         object_offset: Where in the VMO the mapping begins, bytes.
         size: Bytes.
-        dirty_tracked: Clean pages are write-protected: the first write to one must fault.
+        dirty_tracked: Pages that are not Dirty are write-protected: the first write must fault.
         entries: One atomic per page: the hardware reads them without a lock, and they change under
             the VMO lock.
 
@@ -83,10 +96,17 @@ class VmMapping(Mortal):
             status, page = cow.lookup_page_locked(at, request, write=write)
             if write and page is not None:
                 root, at = cow.paged_parent(at)
-                status, page = prepare_for_write_locked(root, page, at)
+                status, page = prepare_for_write_locked(root, page, at, request)
             if status is Status.OK:
-                self.entries[offset // PAGE_SIZE].store(ZERO_PAGE if page is None else page)
+                self.entries[offset // PAGE_SIZE].store(self._entry_for(page))
             return status
+
+    def _entry_for(self, page: VmPage | None) -> PageTableEntry:
+        """How ``page`` is mapped, None for the zero page. Locks: VMO lock held."""
+        if page is None:
+            return PageTableEntry(ZERO_PAGE, writable=False)
+        dirty = page.dirty_state is DirtyState.DIRTY
+        return PageTableEntry(page, writable=dirty or not self.dirty_tracked)
 
     def unmap_object_range_locked(self, offset: int, length: int) -> None:
         """The VMO's pages in the range change: whoever touches them must fault again.
@@ -98,12 +118,30 @@ class VmMapping(Mortal):
         Locks: VMO lock held.
         Kernel: ``VmMapping::AspaceUnmapVmoRangeLocked``.
         """
-        start = max(offset - self.object_offset, 0)
-        end = min(offset + length - self.object_offset, self.size)
-        for at in range(start, end, PAGE_SIZE):
-            entry = self.entries[at // PAGE_SIZE]
+        for entry in self._entries_of(offset, length):
             if entry.peek() is not None:
                 entry.store(None)
+
+    def remove_write_object_range_locked(self, offset: int, length: int) -> None:
+        """Whoever writes to the VMO's pages in the range must fault first.
+
+        Args:
+            offset: In the VMO, bytes.
+            length: Bytes.
+
+        Locks: VMO lock held.
+        Kernel: ``VmMapping::AspaceRemoveWriteVmoRangeLocked``.
+        """
+        for entry in self._entries_of(offset, length):
+            mapped = entry.peek()
+            if mapped is not None and mapped.writable:
+                entry.store(mapped._replace(writable=False))
+
+    def _entries_of(self, offset: int, length: int) -> list[Atomic[Entry]]:
+        """The entries for a range of the VMO."""
+        start = max(offset - self.object_offset, 0)
+        end = min(offset + length - self.object_offset, self.size)
+        return self.entries[start // PAGE_SIZE : max(end, 0) // PAGE_SIZE]
 
     def decommit_range(self, offset: int, length: int) -> Status:
         """Decommit a range of the VMO through the mapping.
@@ -137,9 +175,10 @@ class VmMapping(Mortal):
 
     def load(self, offset: int) -> bytes | None:
         """Read the page at ``offset``: no lock, one step; None where it faults."""
-        page = self.entries[offset // PAGE_SIZE].load()
-        if page is None:
+        entry = self.entries[offset // PAGE_SIZE].load()
+        if entry is None:
             return None
+        page = entry.page
         if isinstance(page, ZeroPage):
             return ZEROES
         self._touched(page, offset)
@@ -147,12 +186,10 @@ class VmMapping(Mortal):
 
     def store(self, offset: int, content: bytes) -> bool:
         """Write the page at ``offset``: no lock, one step; False where it faults."""
-        page = self.entries[offset // PAGE_SIZE].load()
-        if page is None or isinstance(page, ZeroPage):
+        entry = self.entries[offset // PAGE_SIZE].load()
+        if entry is None or not entry.writable or isinstance(entry.page, ZeroPage):
             return False
-        if self.dirty_tracked and not page.dirty:
-            # Entered for reading: such an entry is write-protected.
-            return False
+        page = entry.page
         self._touched(page, offset)
         page.contents[:] = content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b"\0")
         return True

@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.sync import assert_no_locks_held
+from model.cow_dirty import (
+    dirty_offsets_locked,
+    dirty_pages_locked,
+    prepare_for_write_locked,
+    writeback_begin_locked,
+    writeback_end_locked,
+)
 from model.cow_pages import EvictionHintAction, VmCowPages
 from model.cow_pins import pin_range_locked, pinned_pages_locked, unpin_range_locked
 from model.cow_ranges import detach_source_locked, resize_locked, zero_pages_locked
 from model.cow_replace import (
-    prepare_for_write_locked,
     promote_range_for_reclamation_locked,
     protect_page_locked,
     replace_page,
-    write_back_locked,
 )
 from model.cow_slice import VmCowSlice
 from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES, VmPage
@@ -105,14 +110,15 @@ class VmObjectPaged(RefCounted):
 
         Kernel: ``VmObjectPaged::CreateExternal``.
         """
-        source = PageSource(world, f"{name}.page_source", PagerProxy(world, f"{name}.proxy"))
+        proxy = PagerProxy(world, f"{name}.proxy", trap_dirty=trap_dirty)
+        source = PageSource(world, f"{name}.page_source", proxy)
         cow = VmCowPages(
             world,
             name,
             size,
             source,
             resizable=resizable,
-            dirty_tracked=dirty_tracked,
+            dirty_tracked=dirty_tracked or trap_dirty,
             trap_dirty=trap_dirty,
         )
         return VmObjectPaged(world, cow)
@@ -369,15 +375,37 @@ class VmObjectPaged(RefCounted):
         cow, at = self.cow.paged_parent(offset)
         return replace_page(cow, page, at, with_loaned=with_loaned)
 
-    def write_back(self, offset: int, length: int) -> int:
-        """The pager writes dirty pages of the range back; returns how many were dirty.
+    def dirty_pages(self, offset: int, length: int) -> Status:
+        """The pager agrees to writes; see ``dirty_pages_locked``. Locks: takes the VMO lock.
 
-        Locks: takes the VMO lock.
-        Kernel: ``VmObjectPaged::WritebackBegin``, ``VmObjectPaged::WritebackEnd``.
+        Kernel: ``VmObjectPaged::DirtyPages``.
         """
-        cow, at = self.cow.paged_parent(offset)
-        with cow.lock:
-            return write_back_locked(cow, at, length)
+        with self.cow.lock:
+            return dirty_pages_locked(self.cow, offset, length)
+
+    def dirty_offsets(self, offset: int, length: int) -> list[int]:
+        """Where there is something to write back. Locks: takes the VMO lock.
+
+        Kernel: ``VmObjectPaged::EnumerateDirtyRanges``.
+        """
+        with self.cow.lock:
+            return dirty_offsets_locked(self.cow, offset, length)
+
+    def writeback_begin(self, offset: int, length: int) -> Status:
+        """The pager begins to write back. Locks: takes the VMO lock.
+
+        Kernel: ``VmObjectPaged::WritebackBegin``.
+        """
+        with self.cow.lock:
+            return writeback_begin_locked(self.cow, offset, length)
+
+    def writeback_end(self, offset: int, length: int) -> Status:
+        """The pager has written back. Locks: takes the VMO lock.
+
+        Kernel: ``VmObjectPaged::WritebackEnd``.
+        """
+        with self.cow.lock:
+            return writeback_end_locked(self.cow, offset, length)
 
     def mark_as_latency_sensitive(self) -> None:
         """Borrow no more. Locks: takes the VMO lock.
@@ -397,10 +425,12 @@ class VmObjectPaged(RefCounted):
             length = min(length, max(self.size - offset, 0))
             return len(self.cow.page_list.present(offset, length))
 
-    def _prepare_for_write_locked(self, page: VmPage, offset: int) -> tuple[Status, VmPage | None]:
+    def _prepare_for_write_locked(
+        self, page: VmPage, offset: int, request: PageRequest
+    ) -> tuple[Status, VmPage | None]:
         """See ``prepare_for_write_locked``. Locks: VMO lock held."""
         cow, at = self.cow.paged_parent(offset)
-        return prepare_for_write_locked(cow, page, at)
+        return prepare_for_write_locked(cow, page, at, request)
 
     # -- size and content of ranges -------------------------------------------------------------
 
@@ -466,7 +496,7 @@ class VmObjectPaged(RefCounted):
                 with self.cow.lock:
                     status, page = self.cow.lookup_page_locked(offset, request, write=True)
                     if page is not None:
-                        status, page = self._prepare_for_write_locked(page, offset)
+                        status, page = self._prepare_for_write_locked(page, offset, request)
                     if page is not None:
                         page.contents[:] = content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b"\0")
                         return Status.OK

@@ -42,7 +42,7 @@ def check_pager_backed(cow: VmCowPages) -> None:
 
 def i21_may_leave(page: VmPage, cow: VmCowPages) -> None:
     """I21: a loaned page in a VMO may be evicted at any time."""
-    free = not page.pin_count and not page.always_need and not page.dirty
+    free = not page.pin_count and not page.always_need and not page.unclean
     require("I21", free, page, "is loaned, and must stay in", cow)
 
 

@@ -1,8 +1,8 @@
-"""Pages that change under their VMO: replaced, hinted at, written, swept, aged."""
+"""Pages that change under their VMO: replaced, hinted at, swept, aged."""
 
 from __future__ import annotations
 
-from harness.sync import Mutex, sometimes
+from harness.sync import sometimes
 from stress.catalogue import Context, scenario
 from stress.scenarios import boot, expect, expect_content, expect_zero, finish, race
 
@@ -75,43 +75,6 @@ def replace_need(ctx: Context) -> None:
     race(kernel, hinter, committer, evictor)
     expect_content(kernel, needed, 0, PAGER)
     expect_zero(kernel, lender, 0, 1)
-    finish(kernel)
-
-
-@scenario(
-    "replace-dirty",
-    summary="writes to a borrowed page whose VMO tracks dirty pages, against commit and write-back",
-    tags=("replace", "write", "commit", "evict"),
-    threads=3,
-    exercises=("R17", "PrepareForWriteLocked", "WritebackEndLocked", "RemovePageForEviction"),
-    mutants=("M105",),
-)
-def replace_dirty(ctx: Context) -> None:
-    """What is written stays until the pager has it: the page is an ordinary one by then."""
-    kernel = boot(ctx, 6)
-    lender = kernel.lender(1, absent=1)
-    borrower = kernel.borrower(1, dirty_tracked=True)
-    expect(kernel.supply(borrower))
-    disk, pager_process = [PAGER], Mutex("pager process")
-
-    def writer() -> None:
-        expect(kernel.write(borrower, 0, b"w"))
-
-    def committer() -> None:
-        expect(kernel.commit(lender))
-        with pager_process:
-            expect(kernel.supply(borrower, content=disk[0]))
-
-    def pager() -> None:
-        with pager_process:
-            if kernel.write_back(borrower):
-                disk[0] = b"w"
-            kernel.evict_page(borrower)
-            expect(kernel.supply(borrower, content=disk[0]))
-
-    race(kernel, writer, committer, pager)
-    expect_content(kernel, borrower, 0, b"w", b"w".ljust(16, b"."))
-    expect_zero(kernel, lender, 0)
     finish(kernel)
 
 

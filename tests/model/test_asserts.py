@@ -13,7 +13,7 @@ from harness import spawn
 from model import Kernel, PageState, Status
 from model.cow_pages import EvictionHintAction
 from model.cow_replace import replace_page
-from model.page import PAGE_SIZE, PageQueue, StackOwner
+from model.page import PAGE_SIZE, DirtyState, PageQueue, StackOwner
 from model.page_request import PageRequest
 from model.page_source import PageSource
 from model.pager_proxy import PagerProxy
@@ -378,7 +378,7 @@ def dies_pinned():
 def loaned_and_dirty():
     kernel, *_ = boot()
     borrower, page = borrowed(kernel)
-    page.dirty = True
+    page.dirty_state = DirtyState.DIRTY
     borrower.cow.remove_page_for_eviction(page, 0, EvictionHintAction.FOLLOW)
 
 

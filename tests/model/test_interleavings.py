@@ -8,6 +8,7 @@ from harness import parallel, sometimes, spawn
 from model import FaultPlan, Kernel, PageState, Status
 from model.cow_pages import EvictionHintAction
 from model.page import PAGE_SIZE, ZEROES
+from model.page_request import PageRequestType
 from model.solpi import StackOwnedLoanedPagesInterval
 
 pytestmark = pytest.mark.once
@@ -208,7 +209,7 @@ def test_r14_a_suspend_is_seen_where_the_caller_wants_it(run):
         waiter.join()
         assert statuses == [Status.INTR_RETRY]
         with vmo.cow.page_source.mtx:
-            assert vmo.cow.page_source.outstanding_requests == []
+            assert vmo.cow.page_source.outstanding_requests[PageRequestType.READ] == []
         kernel.destroy_all()
 
     run.clean(program, 200)

@@ -7,7 +7,7 @@ import pytest
 from harness import WaitQueue, current_thread, explore, spawn, yield_now
 from model import GOLDEN_EDGES, Kernel, PageState, Status, judge_edges
 from model.page import PAGE_SIZE, StackOwner
-from model.page_request import INACTIVE, PageRequest
+from model.page_request import INACTIVE, PageRequest, PageRequestType
 from model.pmm import AllocFlag
 from model.solpi import StackOwnedLoanedPagesInterval
 
@@ -131,7 +131,7 @@ def i7_queued_and_not_outstanding():
     kernel, vmo, source, _ = boot()
     kernel.begin_commit(vmo)
     with source.mtx:
-        source.outstanding_requests.clear()
+        source.outstanding_requests[PageRequestType.READ].clear()
 
 
 def i7_out_of_range():

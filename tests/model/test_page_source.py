@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model import Kernel, Status
 from model.page import PAGE_SIZE
-from model.page_request import BatchState, PageRequest
+from model.page_request import BatchState, PageRequest, PageRequestType
 
 
 def source_of(vmo):
@@ -15,13 +15,12 @@ def span(request):
     return (request.offset.peek() // PAGE_SIZE, request.end // PAGE_SIZE)
 
 
-def tree(vmo):
+def tree(vmo, kind=PageRequestType.READ):
     """Outstanding ranges, and for each the ranges that wait along; in pages."""
     source = source_of(vmo)
     with source.mtx:
-        return [
-            (span(node), [span(o) for o in node.overlap]) for node in source.outstanding_requests
-        ]
+        nodes = source.outstanding_requests[kind]
+        return [(span(node), [span(o) for o in node.overlap]) for node in nodes]
 
 
 def queue(vmo):

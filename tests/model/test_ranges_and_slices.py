@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from harness import parallel, spawn
 from model import Kernel, Status
-from model.page import ZEROES
+from model.page import ZEROES, DirtyState
+from model.page_request import PageRequestType
 
 
 def present(kernel, vmo):
@@ -26,7 +27,7 @@ def pin(kernel, vmo, index):
 def asked(vmo):
     """Requests that are outstanding."""
     with vmo.cow.page_source.mtx:
-        return list(vmo.cow.page_source.outstanding_requests)
+        return list(vmo.cow.page_source.outstanding_requests[PageRequestType.READ])
 
 
 # -- resize ---------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def test_zeroing_is_a_write_where_writes_are_tracked(run):
         assert page_at(kernel, vmo, 0).loaned
         assert kernel.zero(child) is Status.OK
         page = page_at(kernel, vmo, 0)
-        assert page.dirty
+        assert page.dirty_state is DirtyState.DIRTY
         assert not page.loaned
         assert kernel.read(vmo)[1] == ZEROES
         kernel.quiesce()

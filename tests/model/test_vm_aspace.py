@@ -8,17 +8,18 @@ from harness import Mutex, current_thread, parallel, spawn
 from model import Kernel, Status
 from model.locks import DISCARDABLE_VMOS, PAGE_QUEUES, PMM_NODE, VM_ASPACE
 from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES
+from model.page_request import PageRequestType
 from model.vm_aspace import ZERO_PAGE
 
 
 def asked(vmo):
     """Requests that are outstanding."""
     with vmo.cow.page_source.mtx:
-        return list(vmo.cow.page_source.outstanding_requests)
+        return list(vmo.cow.page_source.outstanding_requests[PageRequestType.READ])
 
 
 def entries(mapping):
-    return [entry.peek() for entry in mapping.entries]
+    return [entry.page if (entry := cell.peek()) else None for cell in mapping.entries]
 
 
 def test_a_read_fault_of_an_absent_page_maps_the_zero_page_and_asks_for_nothing(run):
