@@ -37,6 +37,7 @@ from stress.audit_report import (
     AuditEdge,
     AuditFinding,
     AuditGolden,
+    AuditOrder,
     AuditReport,
     LedgerEntry,
     plural,
@@ -62,6 +63,7 @@ def audit_paths(
     fail_on: str = "latent",
     mode_blind: bool = False,
     golden: Iterable[tuple[str, str]] | None = None,
+    complete: bool = False,
     replay: bool = False,
     policy: Policy = NO_POLICY,
     size_max: int = SIZE_MAX,
@@ -80,7 +82,9 @@ def audit_paths(
             of the kernel, where an inversion is a defect although no run has deadlocked yet.
         mode_blind: Judge readers like writers, as the kernel does.
         golden: Edges that there should be. One that is observed and not among them is a finding;
-            one that is not observed is only listed.
+            how many are not observed is said with the verdict: a log may be of one scenario alone.
+        complete: What is golden, or declared by an order, and was not observed makes the audit
+            inconclusive.
         replay: Run what is predicted of our own scenarios; what comes true is ``confirmed``.
         policy: What people have decided: a declared order, allowances, a baseline.
         size_max: Longest circle of threads that is predicted.
@@ -107,7 +111,7 @@ def audit_paths(
         from stress.audit_replay import confirm
 
         tokens = confirm(judge)
-    return _report(judge, len(files), skipped, fail_on, golden, tokens, policy)
+    return _report(judge, len(files), skipped, fail_on, golden, tokens, policy, complete=complete)
 
 
 def read_golden(path: Path) -> list[tuple[str, str]]:
@@ -314,6 +318,8 @@ def _report(
     golden: Iterable[tuple[str, str]] | None,
     tokens: dict[int, str],
     policy: Policy,
+    *,
+    complete: bool,
 ) -> AuditReport:
     """Put together what the logs have shown."""
     rules = judge.rules
@@ -334,6 +340,8 @@ def _report(
     findings.sort(key=lambda f: (-TIERS.index(f.tier), f.rule, f.classes, f.key, f.message))
     integrity = tuple(sorted(judge.breaches.values(), key=lambda b: (b.rule, b.log, b.line)))
     verdict, reason = _verdict(judge, findings, fail_on)
+    if verdict == "pass":
+        verdict, reason = _earned(reason, edges, compared, decided.order, complete=complete)
     return AuditReport(
         verdict=verdict,
         reason=reason,
@@ -373,6 +381,27 @@ def _verdict(judge: LogJudge, findings: list[AuditFinding], fail_on: str) -> tup
     if findings:
         return "pass", f"{plural(len(findings), 'finding')}, none {fail_on} or surer"
     return "pass", "no finding"
+
+
+def _earned(
+    reason: str,
+    edges: Iterable[tuple[str, str]],
+    golden: AuditGolden | None,
+    order: AuditOrder | None,
+    *,
+    complete: bool,
+) -> tuple[str, str]:
+    """Say how much of what should be seen was: a comparison with nothing is no pass."""
+    verdict = "pass"
+    for what, missing, expected in (
+        ("golden edges", golden.missing if golden else (), golden.expected if golden else 0),
+        ("declared pairs", order.unexercised if order else (), order.declared if order else 0),
+    ):
+        if missing:
+            reason += f"; {len(missing)} of {expected} {what} not seen"
+            if complete or (golden and not edges):
+                verdict = "inconclusive"
+    return verdict, reason
 
 
 class _Shown:

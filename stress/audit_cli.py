@@ -28,6 +28,9 @@ def audit(
     golden: Annotated[
         str, typer.Option("--golden", help="A table of edges to compare with; `model` for its own.")
     ] = "",
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Inconclusive where a golden edge was not seen.")
+    ] = False,
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="The least tier of a finding that fails.")
     ] = "latent",
@@ -78,6 +81,7 @@ def audit(
 
     options = AuditOptions(
         golden=golden,
+        complete=complete,
         fail_on=fail_on,
         mode_blind=mode_blind,
         replay=replay,

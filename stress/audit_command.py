@@ -50,6 +50,7 @@ class AuditOptions:
     """What the command line says beside the logs; see ``--help``."""
 
     golden: str = ""
+    complete: bool = False
     fail_on: str = "latent"
     mode_blind: bool = False
     replay: bool = False
@@ -94,6 +95,7 @@ def answer(words: Sequence[Path], options: AuditOptions) -> ExitCode:
         fail_on=options.fail_on,
         mode_blind=options.mode_blind,
         golden=_golden(options.golden),
+        complete=options.complete,
         replay=options.replay,
         policy=read_policy(options.order, options.allow, options.baseline),
         size_max=options.max_cycle,

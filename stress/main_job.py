@@ -213,9 +213,10 @@ def _order(order: Judgement) -> Part:
 
 
 def _audit(log: Path) -> Part:
+    from model.locks import GOLDEN_EDGES
     from stress.audit import audit_paths
 
-    report = audit_paths([log])
+    report = audit_paths([log], golden=GOLDEN_EDGES, complete=True)
     detail = f"{report.events:,} events of {report.runs:,} schedules: {report.reason}"
     return Part("lock log", report.verdict, detail)
 

@@ -176,6 +176,13 @@ def test_the_golden_table(tmp_path: Path) -> None:
     assert report.golden is not None
     assert (report.golden.missing, report.golden.extra) == ((("A", "C"),), ())
     assert report.verdict == "pass", "what is observed may be a part"
+    assert report.reason == "no finding; 1 of 2 golden edges not seen"
+    path = tmp_path / "x.jsonl"
+    report = audit_paths([path], golden=golden, complete=True)
+    assert report.verdict == "inconclusive", "unless it must be all"
+    assert audit_paths([path], golden=[("A", "B")], complete=True).verdict == "pass"
+    report = audit_paths([write(path, nest("A"))], golden=golden)
+    assert report.verdict == "inconclusive", "nothing was compared"
     report = audit_paths([write(tmp_path / "x.jsonl", nest("A D"))], golden=golden)
     assert results(report) == [("ORD003", "UndeclaredOrder", "observed")]
     assert report.golden is not None
