@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer.main
 from sphinx.application import Sphinx
@@ -19,11 +21,19 @@ myst_heading_anchors = 3
 highlight_language = "text"
 
 
+def every_command(group: Any) -> Iterator[tuple[str, Any]]:
+    """Commands by their names, those below a command included."""
+    for name, command in group.commands.items():
+        yield name, command
+        for below, inner in getattr(command, "commands", {}).items():
+            yield f"{name} {below}", inner
+
+
 def write_commands(_app: Sphinx) -> None:
     """Every command with its help, as the program itself gives it."""
     group = typer.main.get_command(app)
     lines = ["# Commands", "", f"What follows is what `{PROGRAM} COMMAND --help` says.", ""]
-    for name, command in group.commands.items():
+    for name, command in every_command(group):
         context = command.make_context(f"{PROGRAM} {name}", [], resilient_parsing=True)
         lines += [f"## {name}", "", "```text", command.get_help(context), "```", ""]
     path = Path(__file__).parent / "reference" / "commands.md"

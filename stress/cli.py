@@ -22,6 +22,7 @@ from harness.strategies import names as strategy_names
 from stress import audit_cli, catalogue, commands, help_texts, hunts, logging_setup
 from stress import verify as verifying
 from stress.audit_cli import Debug, Json, LockLogFile, LogFile
+from stress.campaigns import cli as campaigns_cli
 from stress.exit_codes import ExitCode
 from stress.pictures import Pictures
 from stress.pool import WorkerError
@@ -537,6 +538,8 @@ def _ids(text: str) -> list[str]:
 app.command("audit", help=help_texts.AUDIT, short_help="Judge the lock order of logs.")(
     audit_cli.audit
 )
+
+app.add_typer(campaigns_cli.app, name="campaign")
 
 
 @app.command("report", help=help_texts.REPORT, short_help="Make an HTML file of a campaign.")

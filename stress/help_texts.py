@@ -151,3 +151,83 @@ Example:
 The engine beside the bare hand-offs of the same schedules, and one scenario of the model with
 its checks on and off, all in one run.
 """
+
+CAMPAIGN: Final = """\
+\b
+Examples:
+  python -m stress campaign run plan.toml
+  python -m stress campaign run 'commit*' --strategies portfolio,pct --seeds 0-99
+  python -m stress campaign resume
+  python -m stress campaign report --html campaign.html
+
+Explore scenarios x strategies x seeds x faults in numbered parts. What each part found is in the
+store the moment it is done: killed at any time, a campaign goes on where it was, and ends with the
+result of an undisturbed one.
+"""
+
+CAMPAIGN_RUN: Final = """\
+\b
+Examples:
+  python -m stress campaign run plan.toml --name nightly
+  python -m stress campaign run 'commit*' --strategies portfolio,pct --seeds 0-99
+  python -m stress campaign run --seconds 3600 --seeds 0-9999 --jobs 2
+  python -m stress campaign run plan.toml --store postgresql+psycopg://host/campaigns
+
+Begin a campaign. A part is one scenario under one strategy with one seed; it is the same schedules
+wherever it is run. The canary and the vacuous scenario run first.
+"""
+
+CAMPAIGN_RESUME: Final = """\
+\b
+Examples:
+  python -m stress campaign resume
+  python -m stress campaign resume nightly --jobs 2
+
+Run the parts that are not in the store, those that were given up included.
+"""
+
+CAMPAIGN_REPORT: Final = """\
+\b
+Examples:
+  python -m stress campaign report
+  python -m stress campaign report nightly --html nightly.html
+
+Verdicts by scenario, strategy and faults; findings by fingerprint, each with its easiest token;
+what came to nothing, and why. Works while the campaign runs. The key `result` of --json does not
+depend on how the campaign was run.
+"""
+
+CAMPAIGN_LIST: Final = """\
+\b
+Example:
+  python -m stress campaign list
+
+The campaigns of a store, the newest first.
+"""
+
+CAMPAIGN_DIFF: Final = """\
+\b
+Example:
+  python -m stress campaign diff monday tuesday
+
+Findings that appeared, are gone, or are still there, and verdicts that changed. Exit code 1 where
+one appeared.
+"""
+
+CAMPAIGN_CHECK: Final = """\
+\b
+Example:
+  python -m stress campaign check nightly --parts 1,17-20
+
+Run parts again, here, and compare each with what the store has of it. Exit code 1 where one
+differs.
+"""
+
+CAMPAIGN_EXPORT: Final = """\
+\b
+Examples:
+  python -m stress campaign export nightly -o tables
+  python -m stress campaign export nightly --format parquet
+
+Write parts, findings, coverage, losses and sessions as one file each.
+"""

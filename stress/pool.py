@@ -8,15 +8,21 @@ A worker never logs and never prints: what it has to say, it returns.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
+import os
 import pickle
 import signal
+import sys
+import tempfile
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Final
+from multiprocessing.reduction import DupFd
+from typing import IO, Any, Final
 
 from harness.engine.pool import settled
 from harness.errors import HarnessError, InternalError
@@ -24,6 +30,12 @@ from harness.errors import HarnessError, InternalError
 _CONTEXT: Final = multiprocessing.get_context("spawn")
 # How long a worker may take to leave by itself before it is killed.
 _LEAVE_SECONDS: Final = 2.0
+# Of what a dying process wrote of its threads, so much is read.
+_STACKS_BYTES_MAX: Final = 64_000
+# A process that is being started, and imports what it needs for its first task.
+_START_SECONDS: Final = 60.0
+# Linux: the signal that a process gets when its parent dies.
+_PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +46,37 @@ class Task:
         key: Comes back with the value.
         function: Importable by name.
         args: Picklable.
+        seconds: Wall time after which its process is killed; None for no limit.
+        contained: What it raises costs its process, like a crash, and not the whole run.
     """
 
     key: Any
     function: Callable[..., Any]
     args: tuple[Any, ...]
+    seconds: float | None = None
+    contained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """Instead of a task's value: its process died (killed, out of memory, a fault in C code)."""
+    """Instead of a task's value: its process died (killed, out of memory, a fault in C code).
+
+    Attributes:
+        exit_code: Negative for a signal; None where the process lives and was replaced.
+        why: What came before that, where it is known: a time limit, an exception.
+        note: The last that the task said by ``note``.
+        stacks: What its threads were doing, where the process could still say so.
+    """
 
     exit_code: int | None
+    why: str = ""
+    note: Any = None
+    stacks: str = ""
 
     def __str__(self) -> str:
         """Name the signal where there was one."""
+        if self.why:
+            return self.why
         code = self.exit_code
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
@@ -76,7 +104,11 @@ class WorkerError(InternalError):
 
 
 def run_tasks(
-    take: Callable[[], Task | None], jobs: int, *, fresh: bool = False
+    take: Callable[[], Task | None],
+    jobs: int,
+    *,
+    fresh: bool = False,
+    worn: Callable[[Any], bool] = lambda _: False,
 ) -> Iterator[tuple[Any, Any]]:
     """Run tasks on up to ``jobs`` processes; yield ``(key, value)`` in the order of completion.
 
@@ -88,6 +120,7 @@ def run_tasks(
             runs.
         jobs: Processes at most, from 1.
         fresh: Give every task a process of its own.
+        worn: Whether the process that gave this value is to be replaced.
 
     Yields:
         The key of a task, and its value or a ``Crash``.
@@ -105,10 +138,14 @@ def run_tasks(
             if not busy:
                 clean = True
                 return
-            for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index] # only connections were given
-                task, status, value = worker.finish()
-                if fresh or status == "crash":
+            ready = wait(list(busy), _patience(busy.values()))
+            late = [worker for worker in busy.values() if worker.late]
+            for worker in [busy[one] for one in ready] + late:  # type: ignore[index] # as given
+                answer = worker.finish()
+                if answer is None:
+                    continue
+                task, status, value = answer
+                if fresh or status == "crash" or (status == "value" and worn(value)):
                     workers.remove(worker)
                     worker.close(kill=status == "crash")
                 if status == "error":
@@ -134,18 +171,35 @@ def call_fresh(function: Callable[..., Any], *args: object) -> Any:
     raise InternalError("a worker process gave no answer")
 
 
+def note(value: Any) -> None:
+    """Say from within a task how far it is; the last of it is known where its process dies."""
+    if _parent:
+        with contextlib.suppress(OSError):  # a parent that died is noticed at the end of the task
+            _parent[-1].send(("note", value))
+
+
+_parent: Final[list[Connection]] = []
+
+
 class _Worker:
     """The parent's end of one worker process."""
 
-    __slots__ = ("connection", "number", "process", "task")
+    __slots__ = ("_deadline", "_note", "_stacks", "_up", "connection", "number", "process", "task")
 
     def __init__(self, number: int) -> None:
         """Start the process; ``number`` picks its core."""
         self.number = number
         self.task: Task | None = None
+        self._deadline: float | None = None
+        self._note: Any = None
+        self._up = False
+        self._stacks = _scratch()
         self.connection, theirs = _CONTEXT.Pipe()
         self.process: SpawnProcess = _CONTEXT.Process(
-            target=_serve, args=(theirs, number), name=f"stress-worker-{number}", daemon=True
+            target=_serve,
+            args=(theirs, number, os.getpid(), self._stacks and _Descriptor(self._stacks)),
+            name=f"stress-worker-{number}",
+            daemon=True,
         )
         with _interrupt_held_back():
             self.process.start()
@@ -153,19 +207,62 @@ class _Worker:
 
     def start(self, task: Task) -> None:
         self.task = task
+        self._note = None
+        self._deadline = None
+        if task.seconds is not None:
+            self._deadline = time.monotonic() + task.seconds + (0 if self._up else _START_SECONDS)
         with contextlib.suppress(OSError):  # a dead worker shows by its closed connection
             self.connection.send((task.function, task.args))
 
-    def finish(self) -> tuple[Task, str, Any]:
+    @property
+    def left(self) -> float | None:
+        """Seconds until its task is late."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    @property
+    def late(self) -> bool:
+        return self.task is not None and self.left == 0.0
+
+    def finish(self) -> tuple[Task, str, Any] | None:
+        """The task with its status and value; None where it has only said something."""
         task = self.task
-        assert task is not None
-        self.task = None
+        if task is None:
+            return None  # was ready, and late as well
         try:
-            status, value = self.connection.recv()
-        except (EOFError, OSError):
+            if not self.connection.poll():
+                status, value = "crash", self._give_up(task)
+            else:
+                status, value = self.connection.recv()
+        except (EOFError, OSError, pickle.UnpicklingError):
             self.process.join(_LEAVE_SECONDS)
-            status, value = "crash", Crash(self.process.exitcode)
+            status, value = "crash", self._crash()
+        if status == "up":
+            self._up = True
+            if task.seconds is not None:
+                self._deadline = time.monotonic() + task.seconds
+            return None
+        if status == "note":
+            self._note = value
+            return None
+        if status == "error" and task.contained:
+            status, value = "crash", self._crash(str(value), getattr(value, "trace", ""))
+        self.task = None
         return task, status, value
+
+    def _give_up(self, task: Task) -> Crash:
+        """End the process of a task that is late; let it write what its threads do."""
+        if self._stacks is not None and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGABRT)
+            self.process.join(_LEAVE_SECONDS)
+        self.process.kill()
+        self.process.join(_LEAVE_SECONDS)
+        return self._crash(f"no answer within {task.seconds:g} s")
+
+    def _crash(self, why: str = "", trace: str = "") -> Crash:
+        if not trace and self._stacks is not None:
+            self._stacks.seek(0)
+            trace = _culprit_first(self._stacks.read(_STACKS_BYTES_MAX).decode(errors="replace"))
+        return Crash(None if why else self.process.exitcode, why, self._note, trace)
 
     def close(self, *, kill: bool) -> None:
         self.connection.close()
@@ -175,6 +272,19 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+        if self._stacks is not None:
+            self._stacks.close()
+
+
+def _culprit_first(stacks: str) -> str:
+    """The thread that ran when the process died, before those that were parked."""
+    threads = stacks.split("\n\n")
+    return "\n\n".join(sorted(threads, key=lambda one: not one.startswith("Current thread")))
+
+
+def _patience(busy: Iterable[_Worker]) -> float | None:
+    """Seconds until the first task is late; None where none can be."""
+    return min((left for worker in busy if (left := worker.left) is not None), default=None)
 
 
 def _feed(take: Callable[[], Task | None], workers: list[_Worker], jobs: int) -> None:
@@ -209,10 +319,51 @@ def _interrupt_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, number: int) -> None:
+def _scratch() -> IO[bytes] | None:
+    """A file for what a dying process says of its threads; nobody has to clear it away."""
+    return tempfile.TemporaryFile() if os.name == "posix" else None
+
+
+class _Descriptor:
+    """An open file on its way to a process that is being started."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __getstate__(self) -> Any:
+        return DupFd(self._file.fileno())
+
+    def __setstate__(self, sent: Any) -> None:
+        self._file = os.fdopen(sent.detach(), "r+b")
+
+    def take(self) -> IO[bytes]:
+        return self._file
+
+
+def _die_with(parent: int) -> None:
+    """Leave no worker behind where the parent is killed: its task would be for nobody."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _serve(
+    connection: Connection, number: int, parent: int, stacks: _Descriptor | None = None
+) -> None:
     """Run tasks until the parent hangs up."""
+    _die_with(parent)
+    if stacks is not None:
+        faulthandler.enable(stacks.take())
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _parent.append(connection)
+    with contextlib.suppress(OSError):
+        connection.send(("up", None))
     with settled(number):
         while True:
             try:

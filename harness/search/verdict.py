@@ -154,27 +154,7 @@ def _verdict(
 ) -> Exploration:
     total = Part(1)
     for part in parts:
-        for name in (
-            "schedules",
-            "steps",
-            "switches",
-            "preemptions",
-            "blocked",
-            "bounded",
-            "decisions",
-        ):
-            setattr(total, name, getattr(total, name) + getattr(part, name))
-        total.seconds = max(total.seconds, part.seconds)
-        for kind, count in part.failing.items():
-            total.failing[kind] = total.failing.get(kind, 0) + count
-        total.entered |= part.entered
-        total.named |= part.named
-        total.reached |= part.reached
-        total.coverage.merge(part.coverage)
-        total.unconfirmed += part.unconfirmed
-        total.exhausted = total.exhausted or part.exhausted
-        if part.cut and part.cut != "seconds" and not total.cut:
-            total.cut, total.detail = part.cut, part.detail
+        add(total, part)
     if setup.mode == "free":
         # Edges of several processes may close a cycle whose schedules nobody can run again.
         made = {failure.fingerprint for failure in failures}
@@ -201,11 +181,37 @@ def _verdict(
         lock_order=rules,
         detail=total.detail,
         reached=tuple(sorted(total.reached)),
-        evidence=_evidence(setup, total),
+        evidence=evidence_of(setup, total),
     )
 
 
-def _evidence(setup: Setup, total: Part) -> Evidence:
+def add(total: Part, part: Part) -> None:
+    """Add a part to the sum of those before it; failures and lock rules are put together apart."""
+    for name in (
+        "schedules",
+        "steps",
+        "switches",
+        "preemptions",
+        "blocked",
+        "bounded",
+        "decisions",
+    ):
+        setattr(total, name, getattr(total, name) + getattr(part, name))
+    total.seconds = max(total.seconds, part.seconds)
+    for kind, count in part.failing.items():
+        total.failing[kind] = total.failing.get(kind, 0) + count
+    total.entered |= part.entered
+    total.named |= part.named
+    total.reached |= part.reached
+    total.coverage.merge(part.coverage)
+    total.unconfirmed += part.unconfirmed
+    total.exhausted = total.exhausted or part.exhausted
+    if part.cut and part.cut != "seconds" and not total.cut:
+        total.cut, total.detail = part.cut, part.detail
+
+
+def evidence_of(setup: Setup, total: Part) -> Evidence:
+    """What a sum of parts says of the schedules that did not run."""
     ended = total.schedules - total.blocked - total.bounded
     return evidence(
         total.coverage,

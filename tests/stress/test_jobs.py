@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from stress_cli import Cli, environment
-from worker_tasks import break_down, die, double, process_of
+from worker_tasks import break_down, die, double, process_of, segfault, spin
 
 from stress import documents
 from stress.catalogue import Spec
@@ -128,6 +128,47 @@ def test_a_process_that_dies_takes_only_its_own_task_along() -> None:
 
     assert answers.pop("dead") == Crash(3)
     assert answers == {number: 2 * number for number in range(6)}
+
+
+def test_a_task_that_is_late_is_ended_and_says_where_it_was() -> None:
+    made = [
+        Task("late", spin, (41,), seconds=0.3),
+        *(Task(number, double, (number,), seconds=60.0) for number in range(4)),
+    ]
+    answers = dict(run_tasks(tasks(*made), 2))
+    late = answers.pop("late")
+
+    assert (str(late), late.note) == ("no answer within 0.3 s", 41)
+    assert "in spin" in late.stacks
+    assert answers == {number: 2 * number for number in range(4)}
+
+
+def test_a_fault_in_c_says_where_it_was() -> None:
+    ((_, crash),) = run_tasks(tasks(Task("", segfault, ())), 1)
+
+    assert str(crash) == "the worker process was ended by SIGSEGV"
+    assert crash.stacks.startswith("Current thread") or "Segmentation fault" in crash.stacks
+    assert "in segfault" in crash.stacks
+
+
+def test_what_a_contained_task_raises_costs_its_process_alone() -> None:
+    made = [
+        Task("first", process_of, (0,)),
+        Task("broken", break_down, (), contained=True),
+        Task("second", process_of, (0,)),
+    ]
+    answers = dict(run_tasks(tasks(*made), 1))
+
+    assert "ZeroDivisionError in a worker process: planted" in str(answers["broken"])
+    assert "break_down" in answers["broken"].stacks
+    assert answers["first"] != answers["second"]
+
+
+def test_a_worn_process_is_replaced() -> None:
+    made = [Task(number, process_of, (0,)) for number in range(3)]
+    answers = dict(run_tasks(tasks(*made), 1, worn=lambda _: True))
+
+    assert len(set(answers.values())) == 3
 
 
 def test_what_a_task_raises_arrives_with_its_traceback() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
+
+from stress import pool
 
 
 def double(number: int) -> int:
@@ -16,6 +19,16 @@ def die(code: int) -> None:
 
 def process_of(_number: int) -> int:
     return os.getpid()
+
+
+def spin(said: int) -> None:
+    pool.note(said)
+    while True:
+        pass
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
 
 
 def break_down() -> None:

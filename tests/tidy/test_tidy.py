@@ -348,6 +348,7 @@ def test_every_dependency_has_a_row_that_argues_for_it() -> None:
     groups = project["dependency-groups"]
     wanted = [
         *project["project"]["dependencies"],
+        *(one for extra in project["project"]["optional-dependencies"].values() for one in extra),
         *groups["test"],
         *groups["unmodified"],
         *groups["lint"],

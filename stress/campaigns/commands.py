@@ -1,0 +1,440 @@
+"""The bodies of the commands below ``campaign``."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from loguru import logger
+from rich.markup import escape
+from rich.text import Text
+
+from harness.errors import UsageError
+from stress import campaign as html_page
+from stress import cli, console, documents
+from stress.artefacts import write_text
+from stress.campaigns import parts, plan, result
+from stress.campaigns.drive import Driver, Local, Session, Workers
+from stress.campaigns.parts import Outcome
+from stress.campaigns.plan import Job, Plan
+from stress.campaigns.result import Group, Result
+from stress.campaigns.store import DEFAULT, Campaign, Store
+from stress.commands import say
+from stress.exit_codes import ExitCode, of_verdict
+from stress.pool import Crash
+from stress.program import PROGRAM
+from stress.work import replay_command
+
+_PROGRESS_SECONDS: Final = 5.0
+_CHECKED: Final = 3
+_TABLES: Final = ("parts", "findings", "coverage", "losses", "sessions")
+FORMATS: Final = ("csv", "parquet")
+
+
+# -- run, resume --------------------------------------------------------------------------------
+
+
+def run(
+    given: Sequence[str],
+    options: Mapping[str, Any],
+    name: str,
+    where: str,
+    jobs: int | None,
+    *,
+    memory: int | None,
+    quiet: bool,
+    json: bool,
+) -> ExitCode:
+    """``campaign run``; ``options`` are empty where ``given`` is a plan's file."""
+    if options:
+        named, made = "", plan.made(given, **options)
+    else:
+        named, made = plan.read(Path(given[0]))
+    name = plan.check_name(name) or named
+    with Store(where or str(DEFAULT), make=True) as store:
+        workers = _workers(jobs, made, memory)
+        campaign = store.create(name, made, parts.code_digest())
+        return _go(store, campaign, made, workers, quiet=quiet, json=json)
+
+
+def resume(
+    name: str,
+    where: str,
+    jobs: int | None,
+    *,
+    seconds: float | None,
+    memory: int | None,
+    quiet: bool,
+    json: bool,
+) -> ExitCode:
+    """``campaign resume``."""
+    with Store(where or str(DEFAULT), make=False) as store:
+        campaign = store.campaign(name)
+        made = campaign.plan()
+        if seconds is not None:
+            if not 0 < seconds < float("inf"):
+                raise UsageError(f"--seconds must be more than 0, got {seconds:g}")
+            made = msgspec.structs.replace(made, seconds=store.spent(campaign) + seconds)
+        workers = _workers(jobs, made, memory)
+        return _go(store, campaign, made, workers, quiet=quiet, json=json)
+
+
+def _workers(jobs: int | None, made: Plan, memory: int | None) -> Workers:
+    """Whoever is to run the parts.
+
+    Raises:
+        UsageError: An option makes no sense.
+    """
+    count = cli.usable_cores() if jobs is None else jobs
+    if count < 1:
+        raise UsageError(f"--jobs must be at least 1, got {count}")
+    if memory is not None and memory < 1:
+        raise UsageError(f"--memory must be at least 1 MB, got {memory}")
+    return Local(count, made.part_seconds, memory)
+
+
+def _go(
+    store: Store, campaign: Campaign, made: Plan, workers: Workers, *, quiet: bool, json: bool
+) -> ExitCode:
+    """Run what is left, and report."""
+    again = f"{PROGRAM} campaign resume {campaign.name}"
+    again += "" if store.where == str(DEFAULT) else f" --store {store.shown}"
+    say(f"campaign {campaign.name}, {made.count:,} parts; to go on with it: {again}", json=json)
+    progress = _Progress(campaign.name, made.count, len(store.done(campaign)), quiet=quiet)
+    session = Driver(store, campaign, made, workers, progress).run()
+    gathered = result.gather(store, store.campaign(campaign.name))
+    _show(gathered, json=json)
+    _say_end(session, again, json=json)
+    return ExitCode.INTERRUPTED if session.interrupted else of_verdict(gathered.verdict)
+
+
+def _say_end(session: Session, again: str, *, json: bool) -> None:
+    """What is left to do, and how."""
+    if session.interrupted:
+        say(f"interrupted; go on with: {again}", json=json)
+    elif session.over:
+        say(f"the plan's time is over; {again} --seconds S gives it more", json=json)
+    elif session.given_up:
+        count = len(session.given_up)
+        say(f"{count} parts came to nothing; {again} tries them once more", json=json)
+
+
+class _Progress:
+    """A line now and then, and one for each new finding and each loss."""
+
+    def __init__(self, name: str, count: int, done: int, *, quiet: bool) -> None:
+        self._name = name
+        self._count = count
+        self._before = self._done = done
+        self._quiet = quiet
+        self._schedules = 0
+        self._began = self._said = time.monotonic()
+
+    def part(self, job: Job, outcome: Outcome, fresh: list[str]) -> None:
+        """See ``drive.Watcher``."""
+        self._done += 1
+        self._schedules += outcome.schedules
+        for found in outcome.found:
+            if found.fingerprint in fresh:
+                first = found.message.splitlines()[0] if found.message else ""
+                logger.bind(
+                    event="finding",
+                    campaign=self._name,
+                    part=job.number,
+                    scenario=job.combination.scenario,
+                    kind=found.kind,
+                    fingerprint=found.fingerprint,
+                    token=found.token,
+                ).error("{}: {}", found.kind, first)
+                if job.combination.expected == "clean" and not self._quiet:
+                    where = f"part {job.number}, {job.combination.label()}, seed {job.seed}"
+                    logger.info("{} {} in {}: {}", found.kind, found.fingerprint, where, first)
+        now = time.monotonic()
+        if now - self._said >= _PROGRESS_SECONDS and not self._quiet:
+            self._said = now
+            logger.info("{}", self._line(now))
+
+    def _line(self, now: float) -> str:
+        took = now - self._began
+        fresh = self._done - self._before
+        left = took / fresh * (self._count - self._done) if fresh else 0.0
+        return (
+            f"{self._done:,} of {self._count:,} parts, {self._schedules / took:,.0f} schedules/s, "
+            f"about {left:,.0f} s left"
+        )
+
+    def lost(self, job: Job, crash: Crash, *, given_up: bool) -> None:
+        """See ``drive.Watcher``."""
+        then = "given up" if given_up else "it is tried again"
+        known = f" after schedule {crash.note}" if crash.note else ""
+        logger.warning(
+            "part {} ({}, seed {}): {}{}; {}",
+            job.number,
+            job.combination.label(),
+            job.seed,
+            crash,
+            known,
+            then,
+        )
+
+
+# -- report -------------------------------------------------------------------------------------
+
+
+def report(name: str, where: str, *, html: Path | None, json: bool) -> ExitCode:
+    """``campaign report``."""
+    with Store(where or str(DEFAULT), make=False) as store:
+        gathered = result.gather(store, store.campaign(name))
+    if html is not None:
+        for bug in gathered.bugs.values():
+            parts.keep_file(bug.best)
+        title = f"campaign {gathered.campaign.name}"
+        write_text(html, html_page.page(_for_page(gathered), title))
+    _show(gathered, json=json)
+    return of_verdict(gathered.verdict)
+
+
+def _show(gathered: Result, *, json: bool) -> None:
+    for bug in gathered.bugs.values():
+        parts.keep_file(bug.best)
+    if json:
+        print(documents.encode(result.document(gathered)))
+        return
+    for bug in gathered.bugs.values():
+        if bug.combination.expected != "clean":
+            continue  # the canary's failure is no news
+        best = bug.best
+        console.show(
+            f"\n{bug.combination.scenario}: {best.kind} {best.fingerprint}, in {bug.parts} parts; "
+            f"{best.preemptions} preemptions, {best.steps} steps\n  {best.message}\n"
+            f"  {replay_command(best.token)}"
+        )
+    for cycle in gathered.cycles:
+        console.show(f"\nlock order, over all parts: {cycle.message}")
+    console.output().print(_table(gathered))
+    _show_losses(gathered)
+    total = sum(group.total.schedules for group in gathered.groups)
+    console.show(
+        f"{gathered.verdict}: campaign {gathered.campaign.name}, {total:,} schedules in "
+        f"{gathered.done:,} of {gathered.planned:,} parts"
+    )
+
+
+def _table(gathered: Result) -> Any:
+    made = console.table(
+        "!scenario", "strategy", "verdict", ">parts", ">schedules", ">per core/s", "why"
+    )
+    for group in gathered.groups:
+        fine = group.judged == "pass"
+        rate = f"{group.total.schedules / group.seconds:,.0f}" if group.seconds > 0 else "-"
+        more = group.combination.label().split(" ", 2)[2:]
+        made.add_row(
+            group.combination.scenario,
+            escape(" ".join([group.combination.strategy, *more])),
+            Text(_remark(group), style=console.STYLE["pass" if fine else group.verdict]),
+            f"{group.done:,}/{group.planned:,}",
+            f"{group.total.schedules:,}",
+            rate,
+            "" if fine else escape(group.reason),
+        )
+    return made
+
+
+def _remark(group: Group) -> str:
+    if group.combination.expected == "clean":
+        return group.verdict
+    return f"{group.verdict} ({'as it must' if group.judged == 'pass' else 'wrong'})"
+
+
+def _show_losses(gathered: Result) -> None:
+    if gathered.losses:
+        console.show(f"{len(gathered.losses)} attempts at parts came to nothing")
+    last = {loss.part: loss for loss in gathered.losses if loss.part in gathered.given_up}
+    for loss in last.values():
+        known = f", after at least {loss.schedules} schedules" if loss.schedules else ""
+        console.show(f"part {loss.part} was given up: {loss.why}{known}")
+        if loss.stacks:
+            console.show("\n".join(f"  {line}" for line in loss.stacks.splitlines()[:12]))
+
+
+def _for_page(gathered: Result) -> documents.Document:
+    """As ``run --json`` has it, which is what a page is made of."""
+    document = result.canonical(gathered)
+    scenarios = []
+    for row, group in zip(document["combinations"], gathered.groups, strict=True):
+        mine = [
+            {**finding, "message": finding["message"]}
+            for finding in document["findings"]
+            if finding["scenario"] == row["scenario"] and finding["strategy"] == row["strategy"]
+        ]
+        scenarios.append(
+            {**row, "name": group.combination.label(), "seconds": group.seconds, "failures": mine}
+        )
+    return {
+        "verdict": gathered.verdict,
+        "seed": gathered.campaign.name,
+        "scenarios": scenarios,
+        "lock_order": document["lock_order"],
+    }
+
+
+# -- list, diff, check, export ------------------------------------------------------------------
+
+
+def list_campaigns(where: str, *, json: bool) -> ExitCode:
+    """``campaign list``."""
+    with Store(where or str(DEFAULT), make=False) as store:
+        standings = store.standings()
+    if json:
+        rows = [
+            {
+                "name": one.campaign.name,
+                "made": one.campaign.made,
+                "finished": one.campaign.finished,
+                "seen": one.seen,
+                "parts": {"planned": one.campaign.plan().count, "done": one.parts},
+                "schedules": one.schedules,
+                "fingerprints": one.fingerprints,
+                "losses": one.losses,
+                "seconds": round(one.seconds, 3),
+            }
+            for one in standings
+        ]
+        print(documents.encode({"campaigns": rows}))
+        return ExitCode.PASS
+    made = console.table("!campaign", "made", ">parts", ">schedules", ">findings", "")
+    for one in standings:
+        made.add_row(
+            one.campaign.name,
+            one.campaign.made[:16],
+            f"{one.parts:,}/{one.campaign.plan().count:,}",
+            f"{one.schedules:,}",
+            f"{one.fingerprints:,}",
+            "" if one.campaign.finished else f"not finished, last seen {one.seen[:16]}",
+        )
+    console.output().print(made)
+    return ExitCode.PASS
+
+
+def diff(old: str, new: str, where: str, *, json: bool) -> ExitCode:
+    """``campaign diff``."""
+    with Store(where or str(DEFAULT), make=False) as store:
+        one, other = (result.gather(store, store.campaign(name)) for name in (old, new))
+    document = result.diff(one, other)
+    if json:
+        print(documents.encode(document))
+    else:
+        _show_diff(document)
+    return ExitCode.FINDING if document["appeared"] else ExitCode.PASS
+
+
+def _show_diff(document: documents.Document) -> None:
+    if not document["same_plan"]:
+        console.show("their plans differ: what is gone may only not have been looked for")
+    for what in ("appeared", "gone", "still"):
+        for finding in document[what]:
+            first = (finding["message"].splitlines() or [""])[0]
+            console.show(f"{what}: {finding['scenario']}, {finding['fingerprint']}: {first}")
+            if what == "appeared":
+                console.show(f"  {replay_command(finding['token'])}")
+    for change in document["verdicts"]:
+        console.show(
+            f"{change['scenario']} {change['strategy']} {change['faults']}: "
+            f"{change['old']}, now {change['new']}"
+        )
+    console.show(
+        f"{len(document['appeared'])} appeared, {len(document['gone'])} are gone, "
+        f"{len(document['still'])} are still there"
+    )
+
+
+def check(name: str, where: str, numbers: str, *, json: bool) -> ExitCode:
+    """``campaign check``: the same parts again, in processes of their own."""
+    with Store(where or str(DEFAULT), make=False) as store:
+        campaign = store.campaign(name)
+        done = sorted(store.done(campaign))
+        wanted = _numbers(numbers, done) if numbers else done[:_CHECKED]
+        stored = {o.number: o.timeless() for *_, o in store.outcomes(campaign, wanted)}
+    jobs = [job for job in campaign.plan().jobs() if job.number in stored]
+    waiting = iter(jobs)
+    differ: list[int] = []
+    workers = Local(1, campaign.plan().part_seconds)
+    for job, value in workers.run(lambda: next(waiting, None)):
+        if isinstance(value, Crash) or value.timeless() != stored[job.number]:
+            differ.append(job.number)
+    document = {"checked": [job.number for job in jobs], "differ": sorted(differ)}
+    if json:
+        print(documents.encode(document))
+    else:
+        said = f"parts {', '.join(map(str, differ))} differ" if differ else "all are the same"
+        console.show(f"{len(jobs)} parts run again: {said}")
+    if differ:
+        return ExitCode.FINDING
+    return ExitCode.PASS if jobs else ExitCode.INCONCLUSIVE
+
+
+def _numbers(text: str, done: Iterable[int]) -> list[int]:
+    """``3,7-9``, as far as those are done.
+
+    Raises:
+        UsageError: It is not of that form, or names a part that is not in the store.
+    """
+    known = set(done)
+    wanted: list[int] = []
+    for piece in text.split(","):
+        first, last = plan.parse_range(piece.strip(), "--parts")
+        if last - first > plan.PARTS_MAX:
+            raise UsageError(f"--parts names more than {plan.PARTS_MAX:,} parts")
+        wanted += range(first, last + 1)
+    missing = [number for number in wanted if number not in known]
+    if missing:
+        raise UsageError(f"part {missing[0]} is not in the store")
+    return wanted
+
+
+def export(name: str, where: str, output: Path | None, form: str, *, json: bool) -> ExitCode:
+    """``campaign export``."""
+    if form not in FORMATS:
+        raise UsageError(f"--format is {' or '.join(FORMATS)}, got {form!r}")
+    with Store(where or str(DEFAULT), make=False) as store:
+        campaign = store.campaign(name)
+        tables = {table: store.rows(campaign, table) for table in _TABLES}
+    folder = Path(campaign.name) if output is None else output
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for table, (columns, rows) in tables.items():
+            path = folder / f"{table}.{form}"
+            (_write_csv if form == "csv" else _write_parquet)(path, columns, rows)
+            written.append(str(path))
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or folder}: {error.strerror}") from None
+    if json:
+        print(documents.encode({"campaign": campaign.name, "files": written}))
+    else:
+        for path_text in written:
+            console.show(path_text)
+    return ExitCode.PASS
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(
+            "--format parquet needs pyarrow: pip install 'lockloom[parquet]'"
+        ) from None
+    made = pa.table({name: [row[at] for row in rows] for at, name in enumerate(columns)})
+    parquet.write_table(made, path)

@@ -1,0 +1,281 @@
+"""Campaigns as a user runs them: processes that are killed, and what is left of them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stress_cli import TOYS, Cli, Ran, environment, run_stress
+
+PLAN = """
+seeds = "0-5"
+schedules = 60
+
+[[scenario]]
+name = "toy-abba"
+
+[[scenario]]
+name = "toy-drawn"
+weight = 2
+"""
+# Each ends its process in its own way, in one seed of three.
+DEADLY = """
+import ctypes, os, signal
+from harness import parallel, yield_now
+from stress.catalogue import scenario
+
+def deadly(name, end):
+    @scenario(name, summary="ends its process", drawn=True)
+    def program(ctx):
+        parallel(yield_now, yield_now)
+        if ctx.seed >> 32 == 1 and ctx.seed & 0xFFFF == 40:
+            end()
+
+deadly("dies-exit", lambda: os._exit(9))
+deadly("dies-killed", lambda: os.kill(os.getpid(), signal.SIGKILL))
+deadly("dies-segfault", lambda: ctypes.string_at(0))
+deadly("dies-memory", lambda: bytearray(1 << 40))
+"""
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "stress", "campaign", *map(str, args)]
+
+
+def campaign(folder: Path, *args: object, scenarios: Path | None = TOYS) -> Ran:
+    return run_stress(folder, "campaign", *args, scenarios=scenarios)
+
+
+def result_of(ran: Ran) -> Any:
+    return ran.json["result"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """A campaign that ran through, and the folder that it ran in."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "plan.toml").write_text(PLAN)
+    ran = campaign(folder, "run", "plan.toml", "--name", "first", "--jobs", 2, "--json")
+    return folder, ran
+
+
+def test_a_campaign_is_run_from_a_file_and_reported(undisturbed: tuple[Path, Ran]) -> None:
+    folder, ran = undisturbed
+
+    assert ran.code == 1
+    assert "to go on with it: python -m stress campaign resume first" in ran.err
+    assert result_of(ran)["parts"] == {"planned": 14, "done": 14, "given_up": []}
+    assert ran.json["run"]["sessions"][0]["versions"]["cores"] == os.cpu_count()
+    (finding,) = [f for f in result_of(ran)["findings"] if f["scenario"] == "toy-abba"]
+    assert run_stress(folder, "replay", finding["token"]).code == 1
+    replayed = run_stress(
+        folder,
+        *("replay", "toy-abba", "--seed", finding["seed"], "--schedule", finding["schedule"]),
+        "--json",
+    )
+    assert replayed.json["digest"] == finding["digest"]
+
+
+def test_what_is_kept_can_be_reported_listed_compared_and_taken_away(
+    undisturbed: tuple[Path, Ran], call: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ran = undisturbed
+    monkeypatch.chdir(folder)
+    again = call("campaign", "report", "--json", "--html", "page.html")
+    text = call("campaign", "report", "first")
+    (row,) = call("campaign", "list", "--json").json["campaigns"]
+    exported = call("campaign", "export", "-o", "tables")
+    with (folder / "tables" / "parts.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    assert (again.code, text.code, exported.code) == (1, 1, 0)
+    assert again.json == ran.json
+    assert "fail: campaign first, " in text.out
+    assert "in 14 of 14 parts" in text.out
+    assert "a07deeb8" in (folder / "page.html").read_text(encoding="utf-8")
+    assert (row["name"], row["parts"]) == ("first", {"planned": 14, "done": 14})
+    assert call("campaign", "diff", "first", "first").code == 0
+    assert [row["number"] for row in rows] == [str(number) for number in range(1, 15)]
+
+
+def test_parts_run_again_are_the_same_and_a_changed_result_is_noticed(
+    undisturbed: tuple[Path, Ran], tmp_path: Path
+) -> None:
+    import shutil
+    import sqlite3
+
+    shutil.copytree(undisturbed[0] / ".stress", tmp_path / ".stress")
+    database = sqlite3.connect(tmp_path / ".stress" / "campaigns.sqlite")
+    with database:
+        database.execute("UPDATE parts SET steps = steps + 1 WHERE number = 5")
+    database.close()
+    checked = campaign(tmp_path, "check", "--parts", "1,5-6", "--json")
+
+    assert (checked.code, checked.json) == (1, {"checked": [1, 5, 6], "differ": [5]})
+
+
+# -- killed -------------------------------------------------------------------------------------
+
+
+def started(folder: Path, *args: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command(*args),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def entered(store: Path) -> int:
+    """Parts that are in a store, which may not be there yet."""
+    import sqlite3
+
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as database:
+            (count,) = database.execute("SELECT count(*) FROM parts").fetchone()
+            return int(count)
+    except sqlite3.OperationalError:
+        return 0
+
+
+def children(pid: int) -> list[int]:
+    """Workers of a campaign's process: what multiprocessing started there for us."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            line = path.joinpath("cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(parent) == pid and b"spawn_main" in line:
+            found.append(int(path.name))
+    return sorted(found)
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
+def test_a_campaign_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(
+    undisturbed: tuple[Path, Ran], tmp_path: Path
+) -> None:
+    """The parent twice, a worker once, in the middle; benchmarks/kill_campaigns.py does more."""
+    draw = random.Random(7)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    store = tmp_path / ".stress" / "campaigns.sqlite"
+    args: tuple[object, ...] = ("run", "plan.toml", "--name", "first", "--jobs", 2)
+    seen = [0]
+    for victim in ("parent", "worker", "parent"):
+        running = started(tmp_path, *args)
+        workers: list[int] = []
+        while running.poll() is None and (entered(store) <= seen[-1] + 1 or not workers):
+            workers = children(running.pid) or workers
+            time.sleep(0.002)
+        seen.append(entered(store))
+        if victim == "worker":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(draw.choice(workers), signal.SIGKILL)
+            time.sleep(0.2)
+        running.kill()
+        running.wait()
+        # Nobody is left who could still write, or take up a core.
+        until = time.monotonic() + 5
+        while time.monotonic() < until and any(alive(pid) for pid in workers):
+            time.sleep(0.005)
+        assert not any(alive(pid) for pid in workers)
+        args = ("resume", "first", "--jobs", 2)
+    ended = campaign(tmp_path, *args, "--json")
+
+    assert 0 < seen[1] < 14
+    assert len(ended.json["run"]["sessions"]) >= 3
+    assert result_of(ended) == result_of(undisturbed[1])
+
+
+def alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.once
+def test_whatever_ends_a_worker_costs_its_own_part_alone(tmp_path: Path) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    (tmp_path / "plan.toml").write_text(
+        "seeds = '0-2'\nschedules = 50\n[[scenario]]\nname = 'dies-*'"
+    )
+    ran = campaign(
+        tmp_path, "run", "plan.toml", "--jobs", 2, "--memory", 4000, "--json", scenarios=tmp_path
+    )
+    rows = {row["scenario"]: row for row in result_of(ran)["combinations"]}
+    lost = {loss["part"]: loss for loss in ran.json["run"]["losses"]}
+
+    assert ran.code == 1
+    assert result_of(ran)["parts"]["done"] == 14 - 3
+    assert [row["parts"] for name, row in rows.items() if name not in ("canary", "vacuous")] == [
+        {"planned": 3, "done": 3 if name == "dies-memory" else 2}
+        for name in rows
+        if name not in ("canary", "vacuous")
+    ]
+    whys = sorted(each["why"] for each in result_of(ran)["parts"]["given_up"])
+    assert whys == [
+        "the worker process ended with exit code 9",
+        "the worker process was ended by SIGKILL",
+        "the worker process was ended by SIGSEGV",
+    ]
+    assert len(ran.json["run"]["losses"]) == 2 * 3
+    by_why = {loss["why"]: loss for loss in lost.values()}
+    assert all(loss["schedules"] == 32 for loss in lost.values())
+    assert "in string_at" in by_why["the worker process was ended by SIGSEGV"]["stacks"]
+    # Memory that cannot be had is an exception of the program, and a finding like any other.
+    (memory,) = [f for f in result_of(ran)["findings"] if f["scenario"] == "dies-memory"]
+    assert (memory["kind"], memory["seed"], memory["schedule"]) == ("exception", 1, 40)
+
+
+# -- wrong usage --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("run", "plan.toml", "--seeds", "3"), "--seeds contradicts the plan"),
+        (("run", "plan.toml", "toy-abba"), "a plan says which scenarios run"),
+        (("run", "nothere.toml"), "cannot read the plan nothere.toml"),
+        (("run", "toy-abba", "--name", "a b"), "a campaign's name is at most"),
+        (("run", "toy-abba", "--jobs", "0"), "--jobs must be at least 1"),
+        (("run", "toy-abba", "--memory", "0"), "--memory must be at least 1 MB"),
+        (("resume",), "there is no store .stress/campaigns.sqlite"),
+        (("report", "--store", "nosuch://x"), "--store is a file or a database URL"),
+        (("list",), "`campaign run` makes one"),
+    ],
+)
+def test_wrong_usage_is_one_line(call: Cli, args: tuple[str, ...], said: str) -> None:
+    Path("plan.toml").write_text(PLAN)
+    ran = call("campaign", *args)
+
+    assert ran.code == 2
+    assert said in ran.error
+
+
+def test_without_the_extra_it_says_what_to_install(
+    call: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("stress.campaigns.")]:
+        if name != "stress.campaigns.cli":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("stress.campaigns.commands")
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    ran = call("campaign", "list")
+
+    assert ran.code == 2
+    assert "pip install 'lockloom[campaign]'" in ran.error
