@@ -130,8 +130,10 @@ class Failure:
     def command(self) -> str:
         """A command that replays it: runnable where the program can be imported."""
         program = self._program
-        module = getattr(program, "__module__", "__main__")
-        name = getattr(program, "__qualname__", "program")
+        name = getattr(program, "__qualname__", "")
+        # What has no name of its own, a partial for instance, would name the module of its class.
+        module = getattr(program, "__module__", "__main__") if name else "__main__"
+        name = name or "program"
         if module == "__main__" or "<" in name or "." in name:
             return f"harness.replay({name.rsplit('.', 1)[-1]}, {self.token!r})"
         return (
