@@ -76,6 +76,7 @@ SETTINGS = settings(
     derandomize=True,
     deadline=None,
     database=None,
+    print_blob=False,
     phases=(Phase.generate, Phase.shrink),
 )
 
