@@ -29,6 +29,7 @@ __all__ = [
     "Setup",
     "assemble",
     "check",
+    "controlled",
     "explore",
     "explore_part",
     "minimize",
@@ -104,9 +105,8 @@ def explore(
         mode_blind=mode_blind,
         races=races,
         twice_every=twice_every,
-        # A token replays without the block that the exploration stood in.
         mode=mode,
-        control=((PATCH,) if patch or patches_active() else ()) + resolved(lines),
+        control=controlled(patch, lines),
     )
     setup.check()
     _check_budget(setup, schedules, seconds, processes)
@@ -118,6 +118,14 @@ def explore(
     if part.cut == "interrupted":
         raise KeyboardInterrupt
     return assemble(program, setup, [part])
+
+
+def controlled(patch: bool, lines: Sequence[object]) -> tuple[str, ...]:
+    """What of unmodified code is controlled, for ``Setup.control``.
+
+    A token replays without the block that the exploration stood in.
+    """
+    return ((PATCH,) if patch or patches_active() else ()) + resolved(lines)
 
 
 def _check_budget(

@@ -39,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="TOKEN",
         help="replay this one schedule of the one marked test that is selected",
     )
+    group.addoption(
+        "--lock-log",
+        metavar="FILE",
+        help="write what the locks of marked tests did, to be judged by `python -m stress audit`; "
+        "runs each schedule once more",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +67,14 @@ def pytest_configure(config: pytest.Config) -> None:
             decode(token)
         except TokenError as error:
             raise pytest.UsageError(f"--schedule-token: {error}") from None
+    if config.getoption("--lock-log") is not None:
+        from harness.errors import UsageError
+        from harness.pytest_run import Logging
+
+        try:
+            config.pluginmanager.register(Logging(config), "lockloom-lock-log")
+        except UsageError as error:
+            raise pytest.UsageError(f"--lock-log: {error}") from None
 
 
 @pytest.hookimpl(trylast=True)

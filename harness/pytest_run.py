@@ -2,24 +2,86 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import shlex
 import unittest
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from harness.errors import ReplayDivergence, ScheduleFailure, UsageError
-from harness.explore import explore, minimize, replay
-from harness.search.recording import Failure
+from harness.explore import controlled, explore, minimize, record_part, replay_story
+from harness.search.recording import Failure, setup_of
+from harness.search.setup import Program, Setup
 from harness.search.stage import Alarm
+from harness.strategies import strategy_named
+from harness.trace.events import Story
+from harness.trace.locklog import LockLog
+from harness.trace.token import decode
 
 SECTION: Final = "schedule"
 # Property of the test in a JUnit file.
 PROPERTY: Final = "schedule_token"
 _SKIPS: Final = (pytest.skip.Exception, unittest.SkipTest)
+
+
+class Logging:
+    """Writes the lock log of a session; a plugin of its own where ``--lock-log`` is given."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Open the file; each process of pytest-xdist has its own beside it.
+
+        Raises:
+            UsageError: It cannot be written.
+        """
+        self.path = Path(config.getoption("--lock-log"))
+        worker = getattr(config, "workerinput", {}).get("workerid", "")
+        if worker:
+            self.path = self.path.with_name(f"{worker}-{self.path.name}")
+        self._divided = bool(worker) or bool(getattr(config.option, "numprocesses", None))
+        self._log = LockLog(self.path)
+        self._first_only = 0
+        self.runs = 0
+
+    def explored(self, item: pytest.Item, program: Program, setup: Setup, schedules: int) -> None:
+        """Run the schedules of a test again, recorded in full."""
+        if strategy_named(setup.strategy).sequential and schedules > 1:
+            # The others are reached only through all before them.
+            self._first_only += 1
+            schedules = 1
+        record_part(
+            program, setup, 1, schedules, lambda at, _, story: self._write(item, setup, at, story)
+        )
+
+    def replayed(self, item: pytest.Item, token: str, story: Story) -> None:
+        """Write the one schedule that a token names."""
+        known = decode(token)
+        self._write(item, setup_of(known), known.schedule, story)
+
+    def _write(self, item: pytest.Item, setup: Setup, schedule: int, story: Story) -> None:
+        run = f"{item.nodeid}#{schedule}"
+        self._log.story(run, story, seed=setup.seed, sched=setup.strategy)
+        self.runs += 1
+
+    def pytest_unconfigure(self) -> None:
+        """The session is over."""
+        self._log.close()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say what to do with it."""
+        say = terminalreporter.write_line
+        if self._divided:
+            say(f"lock logs: one for each worker, *-{self.path.name}, in {self.path.parent}/")
+            return
+        runs = f"{self.runs} schedule{'' if self.runs == 1 else 's'}"
+        say(f"lock log of {runs}; judge it: python -m stress audit {self.path}")
+        if self._first_only:
+            tests = f"{self._first_only} test{'' if self._first_only == 1 else 's'}"
+            say(f"lock log: the first schedule alone of {tests} whose strategy enumerates")
 
 
 class FailingSchedule(ScheduleFailure):
@@ -67,7 +129,10 @@ def explored(item: pytest.Item, body: Callable[[], object], options: dict[str, A
             if token is None:
                 failure = _searched(item, program, options)
             else:
-                failure = replay(program, token)
+                failure, story = replay_story(program, token)
+                logging = _logging(item)
+                if logging is not None:
+                    logging.replayed(item, token, story)
     except _Skipped as skipped:
         raise skipped.error from None
     except (UsageError, ReplayDivergence) as error:
@@ -96,6 +161,10 @@ def _searched(
     """
     __tracebackhide__ = True
     report = explore(program, **options)
+    logging = _logging(item)
+    # A detail is that of a hang, which would hang again.
+    if logging is not None and not report.detail:
+        logging.explored(item, program, _setup(options), report.schedules)
     if report.failure is None:
         if report.verdict != "pass":
             if report.detail:
@@ -109,6 +178,19 @@ def _searched(
     except ReplayDivergence:
         # It does not fail again in this process: what was recorded is all there is.
         return report.failure
+
+
+def _setup(options: dict[str, Any]) -> Setup:
+    """What decides each schedule, of the options of ``explore``."""
+    known = {each.name for each in dataclasses.fields(Setup)}
+    plain = {name: value for name, value in options.items() if name in known}
+    control = controlled(options.get("patch", False), options.get("lines", ()))
+    return Setup(**plain, control=control)
+
+
+def _logging(item: pytest.Item) -> Logging | None:
+    found = item.config.pluginmanager.get_plugin("lockloom-lock-log")
+    return found if isinstance(found, Logging) else None
 
 
 def _skippable(body: Callable[[], object]) -> Callable[[], object]:

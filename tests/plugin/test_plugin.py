@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stress.audit import AuditReport, audit_paths
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
@@ -413,3 +415,82 @@ def test_count():
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*Thread-1 (add)*Thread-2 (add)*", "*acquire Lock*"])
+
+
+ORDERS = """
+import pytest
+from harness import LockClass, Mutex, parallel
+
+def nested(*names):
+    locks = [Mutex(name, LockClass(name.upper())) for name in names]
+
+    def one():
+        with locks[0], locks[1]:
+            pass
+
+    parallel(one, one)
+
+@pytest.mark.schedules(4, strategy="random")
+def test_one():
+    nested("a", "b")
+
+@pytest.mark.schedules(100, strategy="dfs")
+def test_other():
+    nested("b", "a")
+
+def test_unmarked():
+    pass
+"""
+
+
+def audited(path: Path) -> AuditReport:
+    return audit_paths([path])
+
+
+def test_a_lock_log_of_all_marked_tests_shows_what_no_single_one_does(
+    run, pytester: pytest.Pytester
+) -> None:
+    result = run(ORDERS, "--lock-log", "locks.jsonl")
+
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "lock log of 5 schedules; judge it: python -m stress audit locks.jsonl",
+            "lock log: the first schedule alone of 1 test whose strategy enumerates",
+        ]
+    )
+    report = audited(pytester.path / "locks.jsonl")
+    assert report.integrity == ()
+    assert report.runs == 5
+    (finding,) = report.findings
+    assert (finding.rule, finding.classes) == ("ORD001", ("A", "B"))
+    assert [edge.run for edge in finding.edges] == [
+        "test_0.py::test_one#1",
+        "test_0.py::test_other#1",
+    ]
+    again = run(ORDERS, "--lock-log", "again.jsonl")
+    again.assert_outcomes(passed=3)
+    read = (pytester.path / "locks.jsonl").read_bytes()
+    assert (pytester.path / "again.jsonl").read_bytes() == read
+
+
+def test_a_replayed_token_is_logged(run, pytester: pytest.Pytester) -> None:
+    token = token_of(run(RACE))
+    run(RACE, "--schedule-token", token, "--lock-log", "one.jsonl").assert_outcomes(failed=1)
+    report = audited(pytester.path / "one.jsonl")
+    assert report.runs == 1
+    assert {finding.rule for finding in report.findings} == {"RACE001"}
+
+
+@pytest.mark.once
+def test_each_process_writes_a_lock_log_of_its_own(run, pytester: pytest.Pytester) -> None:
+    result = run(ORDERS, "-n", "1", "--lock-log", "locks.jsonl")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["lock logs: one for each worker, *-locks.jsonl, in ./"])
+    assert audit_paths([pytester.path]).runs == 5
+
+
+def test_a_lock_log_that_cannot_be_written_is_a_usage_error(run) -> None:
+    result = run(ORDERS, "--lock-log", "no/where.jsonl")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --lock-log: cannot write the lock log no/where.jsonl: *"])
