@@ -8,7 +8,7 @@ nothing is judged by halves.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from harness.sync import Thread
@@ -49,10 +49,17 @@ UNNOTED: Final = frozenset(
 )
 
 
-def _unlike(vmo: VmObjectPaged) -> bool:
-    """Whether ``vmo`` is of a kind that the reference does not know."""
-    cow = vmo.cow
-    return isinstance(cow, VmCowSlice) or cow.resizable or cow.dirty_tracked
+def _unlike(kernel: Kernel) -> Iterator[str]:
+    """What there is that the reference does not know."""
+    if kernel.aspaces:
+        yield "mappings"
+    for vmo in kernel.vmos:
+        if isinstance(vmo.cow, VmCowSlice):
+            yield "slices"
+        elif vmo.cow.resizable:
+            yield "resizable VMOs"
+        elif vmo.cow.dirty_tracked:
+            yield "dirty pages"
 
 
 def _name(status: Status) -> str:
@@ -80,13 +87,13 @@ class ObservedKernel(Kernel):
 
     def watch(self) -> None:
         """Note operations from here on; nothing runs, and every VMO has an open handle."""
-        if self.aspaces or any(map(_unlike, self.vmos)):
-            return  # The reference has no mappings, and no such VMO.
         shape, cells = self._shape()
         self._all = self.vmos[:]
         self._index = {vmo.name: number for number, vmo in enumerate(self._all)}
         self.history = History(KernelReference(shape, cells))
         self._noting = True
+        for what in _unlike(self):
+            self._abandon(what)
         for pending in self._pending:
             pending.note(self.history, self._index)
 

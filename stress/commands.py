@@ -223,6 +223,8 @@ def show_report(report: Report) -> None:
         if result.exploration is not None and result.exploration.evidence is not None:
             text = console.evidence_text(result.exploration.evidence)
             console.show(f"{result.entry.name}: {text}")
+    if len(report.results) > _TOLD_IN_FULL and (told := console.histories_text(report)):
+        console.show(told)
     ran = sum(result.schedules for result in report.results)
     cut = ", interrupted" if report.interrupted else ""
     begun = sum(result.exploration is not None for result in report.results)

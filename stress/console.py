@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.explore import Part
-from harness.search.evidence import Evidence
+from harness.search.evidence import Evidence, Histories
 from stress.catalogue import Scenario
 from stress.hunts import Bag, Catch
 from stress.runner import Options, Report, Result, Watcher
@@ -273,6 +273,21 @@ def evidence_text(evidence: Evidence) -> str:
     if more > 0:
         lines.append(f"  and {more:,} more; --json lists all")
     return "\n".join(lines)
+
+
+def histories_text(report: Report) -> str:
+    """What became of the histories of all scenarios, and where none was checked."""
+    total = Histories()
+    doubts = []
+    for result in report.results:
+        evidence = None if result.exploration is None else result.exploration.evidence
+        if evidence is not None:
+            total.merge(evidence.histories)
+            if evidence.histories.doubt():
+                doubts.append(f"  {result.entry.name}: {', '.join(evidence.histories.reasons())}")
+    if doubts:
+        doubts.insert(0, "inconclusive for the reference, since no history was checked:")
+    return "\n".join([*filter(None, [total.told()]), *doubts])
 
 
 def _operation(thread: str, kind: str, obj: str) -> str:

@@ -74,6 +74,7 @@ class Core:
         "fresh",
         "frozen",
         "handed",
+        "histories",
         "invariants",
         "leaks",
         "limit",
@@ -128,13 +129,12 @@ class Core:
         self.invariants: list[tuple[str, Callable[[], object]]] = []
         self.quiescent: list[tuple[str, Callable[[], object]]] = []
         self.reached: set[str] = set()
+        self.histories: dict[tuple[str, str], int] = {}  # outcome and why: how many had it
         self.leaks: list[tuple[Thread, Any]] = []
         self.steps = self.switches = self.preemptions = 0
-        # The last step after which its thread could not go on and another was started or resumed.
-        self.handed = -1
+        self.handed = -1  # last step whose thread could not go on: another was started or resumed
         self.unwind_operations = 0
-        # Order of creation stands for the address. What the program makes is numbered from the same
-        # start in every schedule; what was made before keeps the numbers below.
+        # Order of creation stands for the address; what was made before keeps the numbers below.
         self.addresses = itertools.count(PROGRAM_ADDRESSES)
         self.clock = 0.0
         self.early = self.ranked = False  # ranked: only the most urgent threads are chosen

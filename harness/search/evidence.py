@@ -14,6 +14,7 @@ import bisect
 import hashlib
 import math
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from harness.engine.core import Core
 from harness.engine.thread import Thread
 from harness.search.watch import Log
 from harness.strategies.profile import READS
+from harness.sync.history import ABANDONED
 
 # One operation as a person knows it: thread, kind, object.
 Operation = tuple[str, str, str]
@@ -228,6 +230,60 @@ def _named(obj: Any) -> str:
     return f"{type(obj).__name__}#{number}"
 
 
+@dataclass
+class Histories:
+    """What became of the histories of an exploration (``harness.History``), by their number.
+
+    Attributes:
+        checked: Held against their reference to the end.
+        undecided: Left where the search for an order had too many states.
+        abandoned: Not judged, by the reason why.
+    """
+
+    checked: int = 0
+    undecided: int = 0
+    abandoned: dict[str, int] = field(default_factory=dict)
+
+    def add(self, counted: Iterable[tuple[tuple[str, str], int]]) -> None:
+        """Count the histories of one schedule, by outcome and reason."""
+        for (outcome, why), number in counted:
+            if outcome == ABANDONED:
+                self.abandoned[why] = self.abandoned.get(why, 0) + number
+            else:
+                setattr(self, outcome, getattr(self, outcome) + number)
+
+    def merge(self, other: Histories) -> None:
+        """Add what another part counted."""
+        self.checked += other.checked
+        self.undecided += other.undecided
+        for why, number in other.abandoned.items():
+            self.abandoned[why] = self.abandoned.get(why, 0) + number
+        self.abandoned = dict(sorted(self.abandoned.items()))
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.checked + self.undecided + sum(self.abandoned.values())
+
+    def told(self) -> str:
+        """For a person; empty where there is no history."""
+        if not self.total:
+            return ""
+        words = [f"{self.checked:,} of {self.total:,} histories checked"]
+        return ", ".join(words + self.reasons())
+
+    def reasons(self) -> list[str]:
+        """Why the others were not checked, for a person."""
+        words = [f"{self.undecided:,} undecided"] if self.undecided else []
+        return words + [f"{number:,} abandoned ({why})" for why, number in self.abandoned.items()]
+
+    def doubt(self) -> str:
+        """Why a pass says nothing about the reference; empty where it does, or there is none."""
+        if not self.total or self.checked:
+            return ""
+        return f"inconclusive for the reference: {self.told()}"
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What an exploration says of the schedules that it did not run.
@@ -243,6 +299,7 @@ class Evidence:
         one_order: Those of them that were seen in one order only, the earlier one first.
         growth: How many classes the first schedules had, for some numbers of schedules that were
             looked at: ``(schedules, classes)``.
+        histories: What became of histories that a reference was to explain.
     """
 
     looked: int
@@ -253,6 +310,7 @@ class Evidence:
     pairs: int
     one_order: tuple[tuple[Operation, Operation], ...]
     growth: tuple[tuple[int, int], ...] = ()
+    histories: Histories = field(default_factory=Histories)
 
     def lines(self) -> list[str]:
         """For a person, the orders never seen not included."""
@@ -269,6 +327,8 @@ class Evidence:
                 f"{len(self.one_order):,} of {self.pairs:,} pairs of operations were seen in one "
                 "order only"
             )
+        if self.histories.total:
+            found.append(self.histories.told())
         return found
 
 
@@ -281,7 +341,13 @@ def _growth(coverage: Coverage) -> tuple[tuple[int, int], ...]:
 
 
 def evidence(
-    coverage: Coverage, *, failed: int, schedules: int, sampled: bool, exhausted: bool
+    coverage: Coverage,
+    *,
+    failed: int,
+    schedules: int,
+    sampled: bool,
+    exhausted: bool,
+    histories: Histories | None = None,
 ) -> Evidence:
     """Turn what was seen into estimates.
 
@@ -291,6 +357,7 @@ def evidence(
         schedules: Schedules that ran to their end.
         sampled: They are random draws.
         exhausted: They are all there are.
+        histories: What became of histories; None where there was none.
     """
     once = sum(count == 1 for count in coverage.classes.values())
     twice = sum(count == 2 for count in coverage.classes.values())
@@ -310,6 +377,7 @@ def evidence(
         pairs=pairs,
         one_order=tuple(one_order),
         growth=_growth(coverage),
+        histories=Histories() if histories is None else histories,
     )
 
 

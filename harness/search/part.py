@@ -13,7 +13,7 @@ from harness.engine.finding import Finding
 from harness.errors import UsageError
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
-from harness.search.evidence import Coverage
+from harness.search.evidence import Coverage, Histories
 from harness.search.learning import Learning, Pupil
 from harness.search.recording import Failure, finding_of, key_of, order_key, record, resolved
 from harness.search.setup import Program, Progress, Setup
@@ -54,6 +54,7 @@ class Part:
     named: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
     coverage: Coverage = field(default_factory=Coverage)
+    histories: Histories = field(default_factory=Histories)
     # Failures in free mode whose order of operations passed under control.
     unconfirmed: list[str] = field(default_factory=list)
 
@@ -207,6 +208,7 @@ def count(core: Core, setup: Setup, part: Part) -> None:
     part.preemptions += core.preemptions
     part.decisions += len(core.choices)
     part.reached |= core.reached
+    part.histories.add(core.histories.items())
     for thread in core.threads[1:]:
         part.named.add(thread.name)
         if thread.kind:

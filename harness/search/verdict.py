@@ -204,6 +204,7 @@ def add(total: Part, part: Part) -> None:
     total.named |= part.named
     total.reached |= part.reached
     total.coverage.merge(part.coverage)
+    total.histories.merge(part.histories)
     total.unconfirmed += part.unconfirmed
     total.exhausted = total.exhausted or part.exhausted
     if part.cut and part.cut != "seconds" and not total.cut:
@@ -219,6 +220,7 @@ def evidence_of(setup: Setup, total: Part) -> Evidence:
         schedules=ended,
         sampled=strategy_named(setup.strategy).samples,
         exhausted=total.exhausted and not total.cut,
+        histories=total.histories,
     )
 
 
@@ -276,4 +278,5 @@ def certify(
     scope = "every schedule" if total.exhausted else f"{total.schedules} schedules"
     if total.exhausted and setup.preemptions is not None:
         scope += f" with at most {setup.preemptions} preemptions"
-    return "pass", f"no failure in {scope}"
+    doubt = total.histories.doubt()
+    return "pass", f"no failure in {scope}" + (f"; {doubt}" if doubt else "")

@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from harness.engine.core import CORE, current
 from harness.errors import UsageError
-from harness.sync.threads import invariant, note, sometimes
+from harness.sync.threads import invariant, note
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Hashable)
@@ -34,7 +34,10 @@ _NOTED: Final = -1
 # Explained already in this process: schedules differ, their histories seldom.
 _EXPLAINED: Final[dict[tuple[Hashable, ...], None]] = {}
 _EXPLAINED_MAX: Final = 10_000
-UNDECIDED: Final = "a history was left undecided"
+# What became of a history at its schedule's end.
+CHECKED: Final = "checked"
+UNDECIDED: Final = "undecided"
+ABANDONED: Final = "abandoned"
 # Of one running operation; hashable, and the reference's own business.
 Local = Any
 Locals = tuple[Local, ...]
@@ -186,7 +189,7 @@ class History(Generic[S]):
             reference: What the operations are held against.
             name: Of the reference, in findings.
             states_max: States kept at once; a history that needs more is left undecided, which
-                ``Exploration.reached`` tells.
+                ``Evidence.histories`` counts.
 
         Raises:
             UsageError: No schedule is running.
@@ -260,19 +263,21 @@ class History(Generic[S]):
         return self._abandoned
 
     def check(self) -> None:
-        """Look for an order.
+        """Look for an order, and count what came of it.
 
         Raises:
             AssertionError: There is none.
         """
         if self._abandoned:
+            _count(ABANDONED, self._abandoned)
             return
         key = self._key()
         if key in _EXPLAINED:
+            _count(CHECKED)
             return
         explanation = self.explain()
+        _count(CHECKED if explanation.decided else UNDECIDED)
         if not explanation.decided:
-            sometimes(UNDECIDED)
             note(f"{self._name}: undecided after {explanation.states} states")
         elif not explanation.found:
             raise AssertionError(self._report(explanation))
@@ -337,6 +342,11 @@ class History(Generic[S]):
         if left:
             lines.append(f"  and {left} more")
         return "\n".join(lines)
+
+
+def _count(outcome: str, why: str = "") -> None:
+    key = outcome, why
+    CORE.histories[key] = CORE.histories.get(key, 0) + 1
 
 
 def _reached(

@@ -24,7 +24,7 @@ from harness.errors import TokenError, UsageError
 from harness.explore import Part, explore_part
 from harness.lockorder.findings import Witness
 from harness.search.declared import declared
-from harness.search.evidence import Coverage
+from harness.search.evidence import Coverage, Histories
 from harness.search.recording import Failure
 from harness.trace.token import FILE_PREFIX, TOKEN_BYTES_MAX, TOKEN_FOLDER
 from stress import catalogue, pool
@@ -150,6 +150,7 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
         before: For each of them, the numbers of those that came before it, though need not have;
             as bits, the lowest first.
         edges: Of the lock-order graph.
+        histories: What became of those that a reference was to explain.
     """
 
     entered: list[str]
@@ -161,6 +162,7 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     operations: list[tuple[str, str, str]]
     before: list[bytes]
     edges: list[Edge]
+    histories: Histories
 
     def coverage(self) -> Coverage:
         """As an exploration puts it together."""
@@ -221,6 +223,7 @@ def part_of(outcome: Outcome, evidence: Evidence) -> Part:
         named=set(evidence.named),
         reached=set(evidence.reached),
         coverage=evidence.coverage(),
+        histories=evidence.histories,
         **{name: getattr(outcome, name) for name in _COUNTS},
     )
 
@@ -274,6 +277,7 @@ def _pack(part: Part, names: list[str]) -> bytes:
         operations=list(coverage.operations),
         before=[bits.to_bytes(bits.bit_length() + 7 >> 3, "little") for bits in coverage.before],
         edges=list(_edges(part)),
+        histories=part.histories,
     )
     return zlib.compress(msgspec.msgpack.encode(evidence))
 

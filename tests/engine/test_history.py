@@ -21,7 +21,10 @@ from harness import (
     parallel,
     replay,
 )
-from harness.sync.history import UNDECIDED, Call
+from harness.explore import Setup, assemble, explore_part
+from harness.search.evidence import Histories
+from harness.sync.history import Call
+from harness.sync.threads import current_schedule, yield_now
 
 
 def register(state: int, name: str, args: tuple[Any, ...]) -> Iterator[tuple[int, Any]]:
@@ -221,9 +224,52 @@ def test_what_was_not_judged_is_no_finding_and_says_so() -> None:
 
     assert once(wrong).failing == {"invariant": 1}
     assert once(abandoned).failure is None
-    report = once(undecided)
-    assert report.failure is None
-    assert report.reached == (UNDECIDED,)
+    for program, outcome in ((abandoned, "1 abandoned (a thing that"), (undecided, "1 undecided")):
+        report = once(program)
+        assert report.failure is None
+        assert report.evidence is not None
+        assert report.evidence.histories.checked == 0
+        assert f"0 of 1 histories checked, {outcome}" in report.evidence.histories.told()
+
+
+def mixed_up() -> None:
+    """Now this, now that."""
+    parallel(lambda: yield_now(), lambda: yield_now())
+    (undecided, abandoned, counted)[current_schedule() % 3]()
+
+
+def counted() -> None:
+    History(Sequential(0, register)).run("read", (), lambda: 0)
+
+
+def idle() -> None:
+    """Nothing of its history is judged, whatever runs."""
+    parallel(lambda: yield_now(), lambda: yield_now())
+    abandoned()
+
+
+def test_a_pass_counts_what_was_judged_the_same_for_any_division() -> None:
+    report = explore(mixed_up, "random", schedules=9)
+
+    assert (report.verdict, report.reason) == ("pass", "no failure in 9 schedules")
+    assert report.evidence is not None
+    expected = Histories(3, 3, {"a thing that the reference does not know": 3})
+    assert report.evidence.histories == expected
+    setup = Setup(strategy="random")
+    parts = [explore_part(mixed_up, setup, first, first + 2) for first in (7, 1, 4)]
+    divided = assemble(mixed_up, setup, parts).evidence
+    assert divided is not None
+    assert divided.histories == expected
+
+
+def test_a_pass_without_a_checked_history_says_that_it_proves_nothing_of_the_reference() -> None:
+    report = explore(idle, "random", schedules=4)
+
+    assert report.verdict == "pass"
+    assert report.reason == (
+        "no failure in 4 schedules; inconclusive for the reference: 0 of 4 histories checked, "
+        "4 abandoned (a thing that the reference does not know)"
+    )
 
 
 def test_noting_is_no_schedule_point() -> None:

@@ -475,3 +475,21 @@ def test_evidence_of_a_pass_stands_in_the_table_and_below_it(cli: Cli) -> None:
     assert "1.49%" in out
     assert "95% sure: one more schedule fails with a chance of at most 1.49%" in out
     assert f"{evidence['classes']:,} of {evidence['looked']:,}" in out
+
+
+def test_a_run_counts_the_histories_that_were_judged(cli: Cli) -> None:
+    names = "create-lender", "cancel-swap", "canary", "commit-overlap"
+    ran = cli("run", *names, "--schedules", "4", "--strategy", "random", "--json")
+    counted = {one["name"]: one["evidence"]["histories"] for one in ran.json["scenarios"]}
+    unknown = "the reference does not know create_contiguous"
+    assert counted["create-lender"] == {"checked": 0, "undecided": 0, "abandoned": {unknown: 4}}
+    assert counted["cancel-swap"] == {"checked": 4, "undecided": 0, "abandoned": {}}
+    reasons = {one["name"]: one["reason"] for one in ran.json["scenarios"]}
+    assert reasons["create-lender"].endswith(
+        f"inconclusive for the reference: 0 of 4 histories checked, 4 abandoned ({unknown})"
+    )
+    assert "reference" not in reasons["cancel-swap"]
+
+    out = cli("run", *names, "--schedules", "4", "--strategy", "random").out
+    assert "8 of 12 histories checked, 4 abandoned" in out
+    assert f"  create-lender: 4 abandoned ({unknown})" in out
