@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stress_cli import TOYS, Cli, Ran, environment, run_stress
+from kill_campaigns import Rig
+from stress_cli import TOYS, Cli, Ran, run_stress
 
 PLAN = """
 seeds = "0-5"
@@ -45,10 +42,6 @@ deadly("dies-killed", lambda: os.kill(os.getpid(), signal.SIGKILL))
 deadly("dies-segfault", lambda: ctypes.string_at(0))
 deadly("dies-memory", lambda: bytearray(1 << 40))
 """
-
-
-def command(*args: object) -> list[str]:
-    return [sys.executable, "-m", "stress", "campaign", *map(str, args)]
 
 
 def campaign(folder: Path, *args: object, scenarios: Path | None = TOYS) -> Ran:
@@ -126,86 +119,23 @@ def test_parts_run_again_are_the_same_and_a_changed_result_is_noticed(
 # -- killed -------------------------------------------------------------------------------------
 
 
-def started(folder: Path, *args: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command(*args),
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def entered(store: Path) -> int:
-    """Parts that are in a store, which may not be there yet."""
-    import sqlite3
-
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as database:
-            (count,) = database.execute("SELECT count(*) FROM parts").fetchone()
-            return int(count)
-    except sqlite3.OperationalError:
-        return 0
-
-
-def children(pid: int) -> list[int]:
-    """Workers of a campaign's process: what multiprocessing started there for us."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
-            line = path.joinpath("cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(parent) == pid and b"spawn_main" in line:
-            found.append(int(path.name))
-    return sorted(found)
-
-
 @pytest.mark.once
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
 def test_a_campaign_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(
     undisturbed: tuple[Path, Ran], tmp_path: Path
 ) -> None:
-    """The parent twice, a worker once, in the middle; benchmarks/kill_campaigns.py does more."""
+    """At three instants of its own; benchmarks/kill_campaigns.py does this by the dozen."""
     draw = random.Random(7)
-    (tmp_path / "plan.toml").write_text(PLAN)
-    store = tmp_path / ".stress" / "campaigns.sqlite"
-    args: tuple[object, ...] = ("run", "plan.toml", "--name", "first", "--jobs", 2)
-    seen = [0]
-    for victim in ("parent", "worker", "parent"):
-        running = started(tmp_path, *args)
-        workers: list[int] = []
-        while running.poll() is None and (entered(store) <= seen[-1] + 1 or not workers):
-            workers = children(running.pid) or workers
-            time.sleep(0.002)
-        seen.append(entered(store))
-        if victim == "worker":
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(draw.choice(workers), signal.SIGKILL)
-            time.sleep(0.2)
-        running.kill()
-        running.wait()
-        # Nobody is left who could still write, or take up a core.
-        until = time.monotonic() + 5
-        while time.monotonic() < until and any(alive(pid) for pid in workers):
-            time.sleep(0.005)
-        assert not any(alive(pid) for pid in workers)
-        args = ("resume", "first", "--jobs", 2)
-    ended = campaign(tmp_path, *args, "--json")
+    rig = Rig(tmp_path, plan=PLAN, name="first")
+    struck = [rig.disturb("worker", 2, draw), rig.disturb("all", 4, draw)]
+    after = rig.entered()
+    struck.append(rig.disturb("parent", 7, draw))
 
-    assert 0 < seen[1] < 14
-    assert len(ended.json["run"]["sessions"]) >= 3
-    assert result_of(ended) == result_of(undisturbed[1])
-
-
-def alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+    assert struck == [True] * 3
+    assert after is not None
+    assert 0 < after < 14
+    assert rig.end() == result_of(undisturbed[1])
+    assert rig.sessions == 2
 
 
 @pytest.mark.once
