@@ -12,7 +12,12 @@ from sphinx.application import Sphinx
 from stress.cli import PROGRAM, app
 
 project = "Lockloom"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# The Python interface: what has a docstring, in the order of the source.
+autodoc_default_options = {"members": True, "member-order": "bysource", "inherited-members": False}
+autodoc_typehints = "signature"
+napoleon_google_docstring = True
+napoleon_use_ivar = True
 html_theme = "furo"
 html_title = "Lockloom"
 exclude_patterns = ["_build"]

@@ -62,7 +62,7 @@ def exchange(*, shared: bool) -> Callable[[], None]:
 
 if __name__ == "__main__":
     for shared in (True, False):
-        report = explore(exchange(shared=shared), schedules=20_000)
+        report = explore(exchange(shared=shared), schedules=5_000)
         conditions = "one condition" if shared else "two conditions"
         print(f"{conditions}: {report.verdict}, {report.reason}")
         if report.failure is not None:

@@ -167,10 +167,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failing schedule is shown by its story, not by the frames that explored it."""
+    """A failing schedule is shown by its story, a reason as it is; no frames that explored."""
     report = yield
     if call.excinfo is not None and item.get_closest_marker(MARK) is not None:
-        if getattr(call.excinfo.value, "told_by_section", False):
+        error: Any = call.excinfo.value
+        told = isinstance(error, pytest.fail.Exception) and not error.pytrace
+        if told or getattr(error, "told_by_section", False):
             shown = call.excinfo.getrepr(style="value")
             if shown.reprcrash is not None:
                 shown.reprcrash.message = str(call.excinfo.value)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from harness import public
+
 DOCS = Path(__file__).parents[2] / "docs"
 # Made when the documentation is built.
 BUILT = "reference/commands"
@@ -23,6 +25,21 @@ def test_every_page_has_its_place_in_the_contents_once() -> None:
     listed = [line for tree in trees for line in tree.splitlines() if line and line[0] != ":"]
 
     assert sorted(listed) == sorted({*map(name, PAGES), BUILT} - {"index"})
+
+
+def test_the_page_of_the_python_interface_has_every_public_name_once_and_each_has_a_docstring() -> (
+    None
+):
+    """Sphinx takes signatures and docstrings from the program itself, and fails where it cannot."""
+    text = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    module, _, drawn = text.partition(".. currentmodule:: harness.drawn\n")
+    directive = re.compile(r"^\.\. auto(?:function|class|exception):: (\w+)$", re.MULTILINE)
+
+    assert sorted(directive.findall(module)) == sorted(public.__all__)
+    assert directive.findall(drawn) == ["schedules", "Schedule"]
+    # ``BrokenBarrierError`` is that of threading.
+    bare = [name for name in public.__all__ if not vars(public)[name].__doc__]
+    assert bare == ["BrokenBarrierError"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

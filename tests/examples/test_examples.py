@@ -64,6 +64,29 @@ def test_one_condition_for_two_kinds_of_waiter_loses_a_wakeup_and_two_do_not() -
     assert explore(exchange(shared=False), schedules=2_000).verdict == "pass"
 
 
+def test_a_cache_computes_twice_and_the_careful_one_never_does() -> None:
+    example = load("unmodified")
+
+    the(explore(example.careless, patch=True).failure, "assertion")
+    assert explore(example.careful, patch=True, schedules=100).verdict == "pass"
+
+
+def test_a_queue_of_two_locks_is_not_linearizable_and_one_lock_is_in_every_schedule() -> None:
+    users = load("linearizable").users
+    failure = the(explore(users(one_lock=False), "dpor", schedules=None).failure, "invariant")
+    report = explore(users(one_lock=True), "dpor", schedules=None)
+
+    assert "no order of the operations explains" in failure.message
+    assert (report.verdict, report.exhausted) == ("pass", True)
+
+
+def test_what_free_mode_runs_into_at_the_gate_is_a_lost_wakeup_by_one_preemption() -> None:
+    said = run("free_mode")
+
+    assert said.startswith("free: fail\n\nlost-wakeup\n")
+    assert ", 1 preemption," in said
+
+
 @functools.cache
 def run(name: str) -> str:
     """What an example prints."""
