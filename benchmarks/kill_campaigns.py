@@ -1,6 +1,7 @@
 """Campaigns that are killed at random instants, and must end with the result of an undisturbed one.
 
-    python benchmarks/kill_campaigns.py [--campaigns N] [--seed K] [--jobs J] [--store URL]
+    python benchmarks/kill_campaigns.py [--campaigns N] [--seed K] [--jobs J]
+                                        [--store URL] [--cluster]
 
 Each campaign is disturbed a few times, every time in one of these ways, at an instant that is drawn
 from the seed (the first may come before the store exists):
@@ -14,7 +15,8 @@ from the seed (the first may come before the store exists):
 
 Then it is resumed and left alone. Its canonical result must equal, byte by byte, that of a campaign
 with the same plan that nobody disturbed. Needs Linux, for /proc. With --store, a database URL, only
-the processes are killed.
+the processes are killed. With --cluster each session has a Dask cluster of its own: the scheduler
+is killed with the session's process, workers and the processes of their parts each by themselves.
 """
 
 from __future__ import annotations
@@ -77,9 +79,17 @@ class Rig:
     """A folder with a plan in it, and what can be done to a campaign there."""
 
     def __init__(
-        self, folder: Path, *, jobs: int = 2, plan: str = PLAN, store: str = "", name: str = _NAME
+        self,
+        folder: Path,
+        *,
+        jobs: int = 2,
+        plan: str = PLAN,
+        store: str = "",
+        name: str = _NAME,
+        cluster: bool = False,
     ) -> None:
         """Args: store: A database URL; empty for a file in the folder."""
+        self._cluster = ["--cluster", "local"] if cluster else []
         self.folder = folder
         self._jobs = jobs
         self._url = store
@@ -95,6 +105,7 @@ class Rig:
         if self.entered() is None:
             words = ["run", "plan.toml", "--name", self._name]
         words += ["--store", self._url or str(self.store), "--jobs", str(self._jobs), "--json"]
+        words += self._cluster
         return subprocess.Popen(  # noqa: S603 - ours
             [sys.executable, "-m", "stress", "campaign", *words],
             cwd=self.folder,
@@ -241,17 +252,22 @@ def kill(pid: int) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Workers of a campaign's process: what multiprocessing started there for us."""
-    found = []
+    """Workers of a campaign, and theirs: what multiprocessing started there for us."""
+    below: dict[int, list[int]] = {}
+    spawned = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = path.joinpath("stat").read_text().rpartition(")")[2].split()[1]
             line = path.joinpath("cmdline").read_bytes()
         except OSError:
             continue
-        if int(parent) == pid and b"spawn_main" in line:
-            found.append(int(path.name))
-    return sorted(found)
+        below.setdefault(int(parent), []).append(int(path.name))
+        if b"spawn_main" in line:
+            spawned.add(int(path.name))
+    found = below.get(pid, [])[:]
+    for one_of_them in found:
+        found += below.get(one_of_them, [])
+    return sorted(spawned.intersection(found))
 
 
 def gone(workers: list[int]) -> None:
@@ -290,13 +306,15 @@ def small_disk() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def one(number: int, seed: int, jobs: int, planned: int, store: str) -> tuple[Tally, Any]:
+def one(number: int, planned: int, given: argparse.Namespace) -> tuple[Tally, Any]:
     """Disturb one campaign, and give its result."""
-    draw = random.Random(f"{seed}:{number}")
+    store = given.store
+    draw = random.Random(f"{given.seed}:{number}")
     tally = Tally()
     ways = WAYS[:3] if store else WAYS
     with small_disk() as folder:
-        rig = Rig(folder, jobs=jobs, store=store, name=f"{_NAME}-{os.getpid()}-{number}")
+        name = f"{_NAME}-{os.getpid()}-{number}"
+        rig = Rig(folder, jobs=given.jobs, store=store, name=name, cluster=given.cluster)
         instants = sorted(draw.randrange(planned - 2) for _ in range(draw.randint(2, 5)))
         if draw.random() < 0.3:
             instants[0] = 0
@@ -316,6 +334,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--store", default="", help="a database URL")
+    parser.add_argument("--cluster", action="store_true", help="run the parts on Dask")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
@@ -326,7 +345,7 @@ def main() -> int:
     equal = 0
     ways: Counter[str] = Counter()
     for number in range(1, given.campaigns + 1):
-        tally, result = one(number, given.seed, given.jobs, planned, given.store)
+        tally, result = one(number, planned, given)
         same = json.dumps(result, sort_keys=True) == undisturbed
         equal += same
         ways.update(way.partition("@")[0] for way in tally.ways)

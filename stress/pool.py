@@ -181,6 +181,43 @@ def note(value: Any) -> None:
 _parent: Final[list[Connection]] = []
 
 
+class Keeper:
+    """One worker process that is kept from call to call, and replaced where it dies."""
+
+    def __init__(self, number: int, *, worn: Callable[[Any], bool] = lambda _: False) -> None:
+        """Args: as of ``run_tasks``; ``number`` picks the core."""
+        self._number = number
+        self._worn = worn
+        self._worker: _Worker | None = None
+
+    def call(self, task: Task) -> Any:
+        """The task's value or a ``Crash``.
+
+        Raises:
+            HarnessError: The task raised it, and is not contained.
+        """
+        worker = self._worker = self._worker or _Worker(self._number)
+        worker.start(task)
+        while True:
+            if not wait([worker.connection], worker.left) and not worker.late:
+                continue
+            answer = worker.finish()
+            if answer is not None:
+                break
+        _, status, value = answer
+        if status == "crash" or (status == "value" and self._worn(value)):
+            self.close(kill=status == "crash")
+        if status == "error":
+            raise value
+        return value
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the process."""
+        if self._worker is not None:
+            self._worker.close(kill=kill)
+        self._worker = None
+
+
 class _Worker:
     """The parent's end of one worker process."""
 

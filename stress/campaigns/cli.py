@@ -29,6 +29,9 @@ Name: TypeAlias = Annotated[
 Jobs: TypeAlias = Annotated[
     int | None, typer.Option("--jobs", "-j", help="Worker processes [default: one per core].")
 ]
+Cluster: TypeAlias = Annotated[
+    str, typer.Option("--cluster", help="Address of a Dask scheduler, or `local` to start one.")
+]
 Memory: TypeAlias = Annotated[
     int | None, typer.Option("--memory", help="MB that a worker process may take, at most.")
 ]
@@ -75,6 +78,7 @@ def _run(
     name: Annotated[str, typer.Option("--name", help="Of the campaign [default: the time].")] = "",
     store: Where = "",
     jobs: Jobs = None,
+    cluster: Cluster = "",
     memory: Memory = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -104,7 +108,7 @@ def _run(
                 )
         options = {}
     code: int = _commands().run(
-        given, options, name, store, jobs, memory=memory, quiet=quiet, json=json
+        given, options, name, store, jobs, cluster, memory=memory, quiet=quiet, json=json
     )
     return code
 
@@ -117,6 +121,7 @@ def _resume(
     ] = None,
     store: Where = "",
     jobs: Jobs = None,
+    cluster: Cluster = "",
     memory: Memory = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -126,7 +131,7 @@ def _resume(
     del debug
     logging_setup.configure(quiet=quiet, log_file=log_file)
     code: int = _commands().resume(
-        name, store, jobs, seconds=seconds, memory=memory, quiet=quiet, json=json
+        name, store, jobs, cluster, seconds=seconds, memory=memory, quiet=quiet, json=json
     )
     return code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +45,7 @@ def run(
     name: str,
     where: str,
     jobs: int | None,
+    cluster: str,
     *,
     memory: int | None,
     quiet: bool,
@@ -55,8 +57,10 @@ def run(
     else:
         named, made = plan.read(Path(given[0]))
     name = plan.check_name(name) or named
-    with Store(where or str(DEFAULT), make=True) as store:
-        workers = _workers(jobs, made, memory)
+    with (
+        Store(where or str(DEFAULT), make=True) as store,
+        contextlib.closing(_workers(jobs, cluster, made, memory)) as workers,
+    ):
         campaign = store.create(name, made, parts.code_digest())
         return _go(store, campaign, made, workers, quiet=quiet, json=json)
 
@@ -65,6 +69,7 @@ def resume(
     name: str,
     where: str,
     jobs: int | None,
+    cluster: str,
     *,
     seconds: float | None,
     memory: int | None,
@@ -79,11 +84,11 @@ def resume(
             if not 0 < seconds < float("inf"):
                 raise UsageError(f"--seconds must be more than 0, got {seconds:g}")
             made = msgspec.structs.replace(made, seconds=store.spent(campaign) + seconds)
-        workers = _workers(jobs, made, memory)
-        return _go(store, campaign, made, workers, quiet=quiet, json=json)
+        with contextlib.closing(_workers(jobs, cluster, made, memory)) as workers:
+            return _go(store, campaign, made, workers, quiet=quiet, json=json)
 
 
-def _workers(jobs: int | None, made: Plan, memory: int | None) -> Workers:
+def _workers(jobs: int | None, cluster: str, made: Plan, memory: int | None) -> Workers:
     """Whoever is to run the parts.
 
     Raises:
@@ -94,7 +99,13 @@ def _workers(jobs: int | None, made: Plan, memory: int | None) -> Workers:
         raise UsageError(f"--jobs must be at least 1, got {count}")
     if memory is not None and memory < 1:
         raise UsageError(f"--memory must be at least 1 MB, got {memory}")
-    return Local(count, made.part_seconds, memory)
+    if not cluster:
+        return Local(count, made.part_seconds, memory)
+    from stress.campaigns.cluster import LOCAL, Cluster
+
+    if jobs is not None and cluster != LOCAL:
+        raise UsageError("--jobs counts processes of this machine; a cluster's workers count there")
+    return Cluster(cluster, count, made.part_seconds, memory)
 
 
 def _go(

@@ -39,6 +39,9 @@ class Workers(Protocol):
     def run(self, take: Take) -> Iterator[tuple[Job, Outcome | Crash]]:
         """Run what ``take`` gives until it gives nothing and nothing runs, in any order."""
 
+    def close(self) -> None:
+        """Let go of them."""
+
 
 class Local:
     """Worker processes on this machine, one core each."""
@@ -59,12 +62,15 @@ class Local:
             if job is None:
                 return None
             args = job, self._memory
-            return Task(job, _run_bounded, args, seconds=self._seconds, contained=True)
+            return Task(job, run_bounded, args, seconds=self._seconds, contained=True)
 
-        yield from run_tasks(task, self.jobs, worn=_worn)
+        yield from run_tasks(task, self.jobs, worn=worn)
+
+    def close(self) -> None:
+        """Each run ends its processes."""
 
 
-def _run_bounded(job: Job, memory: int | None) -> Outcome:
+def run_bounded(job: Job, memory: int | None) -> Outcome:
     """Run a part in a process that may take so much memory and no more."""
     if memory is not None:
         import resource
@@ -74,7 +80,7 @@ def _run_bounded(job: Job, memory: int | None) -> Outcome:
     return parts.run(job)
 
 
-def _worn(outcome: Outcome) -> bool:
+def worn(outcome: Outcome) -> bool:
     """A thread that hung is still there, and takes part in whatever its process does next."""
     return outcome.cut == "hang"
 

@@ -385,8 +385,10 @@ class Store:
         if numbers is not None:
             query = query.where(parts.c.number.in_(numbers))
         found = self._found(campaign)
-        with self._reading() as connection:
-            rows = connection.execution_options(yield_per=200).execute(query)
+        with (
+            self._reading() as connection,
+            connection.execution_options(yield_per=200).execute(query) as rows,
+        ):
             for row in rows:
                 fields = dict(row._mapping)
                 number = fields["number"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import postgres as postgres_server
 import pytest
 from stress_cli import TOYS, Cli, Ran
 
@@ -23,10 +25,32 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     parts.code_digest.cache_clear()
 
 
-@pytest.fixture
-def where(tmp_path: Path) -> str:
-    """A store that is not there yet."""
-    return str(tmp_path / "store.sqlite")
+# The environment that has a driver tests PostgreSQL too, and fails where there is no server.
+ENGINES = ["sqlite", *(["postgresql"] if importlib.util.find_spec("psycopg") else [])]
+# Likewise for Dask, and for what writes Parquet.
+collect_ignore = [
+    file
+    for needed, file in (("distributed", "test_cluster.py"), ("pyarrow", "test_parquet.py"))
+    if not importlib.util.find_spec(needed)
+]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Server]:
+    try:
+        with postgres_server.server() as server:
+            yield server
+    except postgres_server.NoServer as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(params=ENGINES)
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that is not there yet, on each engine."""
+    if request.param == "sqlite":
+        return str(tmp_path / "store.sqlite")
+    server: postgres_server.Server = request.getfixturevalue("postgres")
+    return server.database()
 
 
 @pytest.fixture

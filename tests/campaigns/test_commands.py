@@ -183,6 +183,7 @@ def test_whatever_ends_a_worker_costs_its_own_part_alone(tmp_path: Path) -> None
         (("run", "nothere.toml"), "cannot read the plan nothere.toml"),
         (("run", "toy-abba", "--name", "a b"), "a campaign's name is at most"),
         (("run", "toy-abba", "--jobs", "0"), "--jobs must be at least 1"),
+        (("run", "toy-abba", "--jobs", "2", "--cluster", "tcp://x:1"), "--jobs counts processes"),
         (("run", "toy-abba", "--memory", "0"), "--memory must be at least 1 MB"),
         (("resume",), "there is no store .stress/campaigns.sqlite"),
         (("report", "--store", "nosuch://x"), "--store is a file or a database URL"),
@@ -195,6 +196,14 @@ def test_wrong_usage_is_one_line(call: Cli, args: tuple[str, ...], said: str) ->
 
     assert ran.code == 2
     assert said in ran.error
+
+
+def test_without_dask_it_says_what_to_install(call: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    ran = call("campaign", "run", "toy-abba", "--cluster", "local")
+
+    assert ran.code == 2
+    assert "pip install 'lockloom[cluster]'" in ran.error
 
 
 def test_without_the_extra_it_says_what_to_install(

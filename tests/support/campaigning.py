@@ -63,6 +63,9 @@ class Here:
             self.ran.append(job.number)
             yield job, self._upset(job, _outcome(job))
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 class Watcher:
     """Keeps what a campaign said."""

@@ -354,6 +354,7 @@ def test_every_dependency_has_a_row_that_argues_for_it() -> None:
         *groups["lint"],
         *groups["bench"],
         *groups["browser"],
+        *groups["postgres"],
         *groups["docs"],
     ]
     names = {re.split(r"[<>=\[;]", one)[0] for one in wanted if isinstance(one, str)}

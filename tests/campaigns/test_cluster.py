@@ -1,0 +1,113 @@
+"""A campaign on a Dask cluster: the same parts, the same result, whoever comes and goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from campaigning import Watcher, begin, drive, outcome_of, small_plan
+from distributed import LocalCluster
+
+from harness.errors import UsageError
+from stress.campaigns.cluster import Cluster
+from stress.campaigns.drive import Driver
+from stress.campaigns.parts import Outcome
+from stress.campaigns.plan import Job, made
+from stress.campaigns.store import Store
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    # Dask's own, while workers come and go.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """The engine does not matter here."""
+    with Store(str(tmp_path / "store.sqlite"), make=True, patience=5.0) as store:
+        yield store
+
+
+@pytest.fixture
+def dask() -> Iterator[LocalCluster]:
+    """Two workers, and a scheduler that is reached by its address."""
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address=None,
+        worker_dashboard_address=None,
+        memory_limit=0,
+        silence_logs=50,
+    ) as cluster:
+        yield cluster
+
+
+class Meanwhile(Watcher):
+    """Does something as the nth part comes in."""
+
+    def __init__(self, number: int, act: object) -> None:
+        super().__init__()
+        self._number = number
+        self._act = act
+
+    def part(self, job: Job, outcome: Outcome, fresh: list[str]) -> None:
+        super().part(job, outcome, fresh)
+        if len(self.parts) == self._number:
+            self._act()  # type: ignore[operator]
+
+
+def test_workers_come_and_go_and_nothing_is_lost(store: Store, dask: LocalCluster) -> None:
+    plan = made(["toy-abba", "toy-drawn"], seeds="0-9", schedules=60)
+    undisturbed = begin(store, plan, "undisturbed")
+    drive(store, undisturbed)
+    campaign = begin(store, plan)
+
+    def upset() -> None:
+        # One is killed with what it runs and what waits there; its nanny brings another. A third
+        # one comes as well.
+        victim = next(iter(dask.workers.values()))
+        os.kill(victim.pid, signal.SIGKILL)
+        dask.scale(3)
+
+    workers = Cluster(dask.scheduler_address, 1, 60.0)
+    watcher = Meanwhile(4, upset)
+    try:
+        session = Driver(store, campaign, plan, workers, watcher).run()
+    finally:
+        workers.close()
+
+    assert session.done == plan.count == 22
+    assert sorted(watcher.parts) == list(range(1, 23))
+    assert len(watcher.fresh) == len(set(watcher.fresh))
+    assert outcome_of(store, campaign) == outcome_of(store, undisturbed)
+
+
+def test_a_scheduler_that_dies_ends_the_session_in_a_line(store: Store, dask: LocalCluster) -> None:
+    campaign = begin(store, small_plan(seeds="0-9"))
+    workers = Cluster(dask.scheduler_address, 1, 60.0)
+    began = time.monotonic()
+    try:
+        with pytest.raises(UsageError, match=r"the Dask scheduler at .* is gone .*resume` goes on"):
+            Driver(store, campaign, campaign.plan(), workers, Meanwhile(3, dask.close)).run()
+    finally:
+        workers.close()
+
+    assert time.monotonic() - began < 60
+    done = store.done(campaign)
+    assert 3 <= len(done) < campaign.plan().count
+    drive(store, campaign)
+    undisturbed = begin(store, small_plan(seeds="0-9"), "undisturbed")
+    drive(store, undisturbed)
+    assert outcome_of(store, campaign) == outcome_of(store, undisturbed)
+
+
+def test_nobody_at_that_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stress.campaigns.cluster._REACH_SECONDS", 0.3)
+    with pytest.raises(UsageError, match="no Dask scheduler answers at"):
+        Cluster("tcp://127.0.0.1:9", 1, 60.0)
