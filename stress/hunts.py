@@ -23,13 +23,14 @@ from stress.runner import Options
 from stress.work import Conclusion, Found
 
 SCHEDULES_DEFAULT: Final = 4_000
-# Reference: kernel-model 13.1-13.5.
+# What is wrong, and the fewest preemptions that show it; a timer that fires is none.
+# Reference: kernel-model 13.1-13.5, 15.1-15.4, 15.31.
 _DEFECTS: Final = {
-    "L1": "a cancelled request is processed to its end, beside its successor",
-    "L2": "a supply that fails midway gives the wrong list of pages back on loan",
-    "L3": "a request in flight outlives its closing VMO",
-    "L4": "a waiter whose time is up blocks again on an interval that has ended",
-    "L5": "a lender whose creation fails leaves its pages loaned",
+    "L1": ("a cancelled request is processed to its end, beside its successor", 2),
+    "L2": ("a supply that fails midway gives the wrong list of pages back on loan", 0),
+    "L3": ("a request in flight outlives its closing VMO", 1),
+    "L4": ("a waiter whose time is up blocks again on an interval that has ended", 1),
+    "L5": ("a lender whose creation fails leaves its pages loaned", 0),
 }
 
 
@@ -167,7 +168,8 @@ def defect_quarries(only: Sequence[str] = ()) -> list[Quarry]:
     for defect in sorted(only or shows):
         entry = shows[defect]
         spec = Spec(entry.name, revision="seed", defects=(defect,))
-        quarries.append(Quarry(defect, _DEFECTS.get(defect, entry.summary), spec))
+        title, depth = _DEFECTS.get(defect, (entry.summary, -1))
+        quarries.append(Quarry(defect, title, spec, depth=depth))
         fixed = Spec(entry.name, revision="fixed")
         title = "nothing: the fixed revision"
         quarries.append(Quarry(f"{defect}-fixed", title, fixed, control=True))

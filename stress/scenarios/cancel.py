@@ -39,17 +39,18 @@ def cancel_clear(ctx: Context) -> None:
     defects=("L1",),
 )
 def cancel_retry(ctx: Context) -> None:
-    """The other thread may be at work on the page when it is asked for anew."""
+    """The other thread may be at work on the page when it is asked for anew (15.1)."""
     kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=2)
-    mine, theirs = kernel.begin_commit(lender, 0, 1), kernel.begin_commit(lender, 1, 1)
 
     def retrier() -> None:
-        mine.cancel()
+        pending = kernel.begin_commit(lender, 0, 1)
+        expect(pending.status, "SHOULD_WAIT")
+        pending.cancel()
         expect(kernel.commit(lender, 0, 1))
 
     def other() -> None:
-        expect(theirs.wait())
+        expect(kernel.commit(lender, 1, 1))
 
     race(kernel, retrier, other)
     assert None not in kernel.pages_of(lender)

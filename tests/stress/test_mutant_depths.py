@@ -8,7 +8,7 @@ import pytest
 
 from harness.explore import Exploration, Setup, explore
 from stress import hunts, mutants, work
-from stress.catalogue import Spec, program_of
+from stress.catalogue import Spec, discover, program_of
 from stress.hunts import Catch
 from stress.mutants import Mutant
 from stress.pool import call_fresh
@@ -21,6 +21,10 @@ BUGS = [mutant for mutant in ALL if not mutant.control]
 CONTROLS = [mutant for mutant in ALL if mutant.control]
 # Those that the first slice promises.
 PROMISED = [1, 2, 3, 4, 6, 8, *range(10, 18), 19, 21, 22, 23, 27, 28, 29, 31, 33, 38]
+
+
+# The depths that the specification gives: kernel-model 15.1-15.4, 15.31.
+DEFECTS = {"L1": 2, "L2": 0, "L3": 1, "L4": 1, "L5": 0}
 
 
 def named(mutant: Mutant) -> str:
@@ -87,12 +91,34 @@ def test_a_minimized_token_has_as_many_preemptions_as_the_catalogue_says() -> No
     assert len(above) <= len(BUGS) // 10
 
 
-def test_the_defect_of_a_cancelled_request_in_flight_needs_a_preemption() -> None:
-    """Two where the first thread has to send the request itself; here it is sent already."""
-    program = program_of(Spec("cancel-retry", revision="seed", defects=("L1",)))
-    none = explore(program, "dfs", schedules=5_000, preemptions=0)
-    one = explore(program, "dfs", schedules=5_000, preemptions=1)
+@functools.cache
+def rediscovered() -> dict[str, Catch]:
+    """The defects of the seed as ``defects`` hunts them, with fewer schedules for the controls."""
+    bag = hunts.hunt(hunts.defect_quarries(), Options(schedules=400, jobs=2))
+    return {catch.quarry.id: catch for catch in bag.catches}
 
-    assert (none.verdict, none.exhausted) == ("pass", True)
-    assert one.failure is not None
-    assert "I18" in one.failure.message
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("defect", "depth"), DEFECTS.items())
+def test_a_defect_of_the_seed_is_told_with_its_fewest_preemptions(defect: str, depth: int) -> None:
+    catch = rediscovered()[defect]
+
+    assert catch.found is not None, catch.reason
+    assert catch.found.best.preemptions == catch.quarry.depth == depth
+    assert rediscovered()[f"{defect}-fixed"].verdict == "pass"
+
+
+@pytest.mark.parametrize("defect", [name for name, depth in DEFECTS.items() if depth])
+def test_no_schedule_with_fewer_preemptions_shows_a_defect(defect: str) -> None:
+    """Every one was run; also those where a timer fires early, for what needs a timer."""
+    entry = next(entry for entry in discover().values() if defect in entry.defects)
+    program = program_of(Spec(entry.name, revision="seed", defects=(defect,)))
+    fewer = explore(
+        program,
+        "dfs",
+        schedules=5_000,
+        preemptions=DEFECTS[defect] - 1,
+        early_timeouts=entry.early_timeouts,
+    )
+
+    assert (fewer.verdict, fewer.exhausted) == ("pass", True), fewer.failure
