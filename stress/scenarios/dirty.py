@@ -120,20 +120,25 @@ def dirty_trap(ctx: Context) -> None:
     disk, pager_process = [PAGER], Mutex("pager process")
     agreed: set[int] = set()
 
+    def flush() -> None:
+        with pager_process:
+            for page in write_back(kernel, vmo, disk):
+                assert page in agreed, f"page {page} is dirty, and its pager was not asked"
+                agreed.discard(page)
+                sometimes("a page is written back")
+
     def user() -> None:
         for content in (b"first", b"last"):
             expect(kernel.store(mapping, 0, content))
         expect_content(kernel, vmo, 0, b"last")
+        flush()
+        assert disk[0].rstrip(b"\0") == b"last", disk
         expect(kernel.detach(vmo))
 
     def flusher() -> None:
-        for _ in range(2):
-            with pager_process:
-                for page in write_back(kernel, vmo, disk):
-                    assert page in agreed, f"page {page} is dirty, and its pager was not asked"
-                    agreed.discard(page)
-                    sometimes("a page is written back")
-            kernel.evict_page(vmo)
+        flush()
+        kernel.evict_page(vmo)
+        flush()
 
     def pager() -> None:
         while (packet := kernel.read_packet(vmo)) is not None:
