@@ -22,6 +22,7 @@ from harness.errors import UsageError
 from harness.lockorder.classes import flag_names
 from harness.lockorder.findings import TIERS, Finding, Witness
 from harness.predict.judge import BUDGET, SIZE_MAX
+from harness.trace import packed
 from harness.trace.events import Site
 from harness.trace.lockread import is_log
 from harness.trace.logimport import translated
@@ -47,7 +48,9 @@ from stress.pool import Crash, Task, WorkerError, run_tasks
 
 __all__ = ["AuditReport", "audit_paths", "read_golden", "render_text", "to_json"]
 
-SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".zlock", ".zlock.gz")
+SUFFIXES: Final = tuple(
+    f".{name}{suffix}" for name in ("jsonl", "zlock") for suffix in ("", *packed.SUFFIXES)
+)
 _STDIN: Final = "-"
 # What is slow is not wrong: told, and never the reason for a failure.
 _ADVICE: Final = ("HOT001",)

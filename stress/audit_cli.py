@@ -17,7 +17,7 @@ LogFile: TypeAlias = Annotated[
     Path | None, typer.Option("--log-file", help="Also log to this file, as JSON lines.")
 ]
 LockLogFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--lock-log", help="Write a lock log; .gz compresses it.")
+    Path | None, typer.Option("--lock-log", help="Write a lock log; .gz or .zst compresses it.")
 ]
 
 

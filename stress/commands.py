@@ -6,20 +6,20 @@ with ``--json``, as one document; everything else goes to standard error.
 
 from __future__ import annotations
 
-import gzip
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import IO, Any, Final
 
 from loguru import logger
 
 from harness.errors import ReplayDivergence, UsageError
 from harness.search.named import Named
+from harness.trace.packed import check, packing
 from harness.trace.token import PREFIX, Token, decode
 from stress import catalogue, console, documents, hunts, lock_order, mutants, work
 from stress.artefacts import writable
@@ -164,16 +164,17 @@ def run(
     return ExitCode.INTERRUPTED if report.interrupted else of_verdict(report.verdict)
 
 
-def open_log(path: Path, option: str) -> BinaryIO:
-    """Open a lock log for writing, compressed where its name ends in ``.gz``.
+@contextmanager
+def open_log(path: Path, option: str) -> Iterator[IO[bytes]]:
+    """Open a lock log for writing, compressed where its name ends in ``.gz`` or ``.zst``.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: It cannot be written, or not compressed so.
     """
+    check(path.suffix)
     writable(path, option)
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.GzipFile(filename=path, mode="wb", mtime=0))
-    return path.open("wb")
+    with path.open("wb") as raw, packing(raw, path.suffix) as log:
+        yield log
 
 
 def _campaign_page(report: Report, document: documents.Document) -> str:

@@ -36,7 +36,6 @@ Reference: lock-audit 7.1.
 from __future__ import annotations
 
 import contextlib
-import gzip
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +46,7 @@ import msgspec
 from harness.errors import UsageError
 from harness.lockorder.classes import LockFlags, flag_names
 from harness.trace.events import ObjectInfo, Site, Step, Story, ThreadState
+from harness.trace.packed import check, packing
 
 VERSION: Final = 1
 
@@ -129,7 +129,7 @@ class Definition(msgspec.Struct):
 
 
 class LockLog:
-    """Writes runs into one file, gzip-compressed where its name ends in ``.gz``.
+    """Writes runs into one file, compressed where its name ends in ``.gz`` or ``.zst``.
 
     A controlled run is logged without host, arguments and wall time: the same schedule gives the
     same bytes.
@@ -139,21 +139,20 @@ class LockLog:
         """Open ``target`` for writing; a stream is used as it is and left open by ``close``.
 
         Raises:
-            UsageError: The file cannot be written.
+            UsageError: The file cannot be written, or not compressed so.
         """
         self._stack = contextlib.ExitStack()
-        self._stream: IO[bytes] | gzip.GzipFile
+        self._stream: IO[bytes]
         if isinstance(target, (str, Path)):
             path = Path(target)
+            check(path.suffix)
             try:
                 raw: IO[bytes] = self._stack.enter_context(path.open("wb"))
             except OSError as error:
                 raise UsageError(f"cannot write the lock log {path}: {error.strerror}") from error
-            self._stream = raw
-            if path.suffix == ".gz":
-                # No name and no time in the header: the same run gives the same bytes.
-                packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
-                self._stream = self._stack.enter_context(packed)
+            self._stream = packing(raw, path.suffix)
+            if self._stream is not raw:
+                self._stack.enter_context(self._stream)
         else:
             self._stream = target
 

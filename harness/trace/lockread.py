@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Iterator
 from typing import IO, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from harness.trace.locklog import Definition, Event
+from harness.trace.packed import pieces
 
-_READ_BYTES: Final = 1 << 18
 LINE_BYTES_MAX: Final = 1 << 20
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -53,7 +51,7 @@ def read_log(stream: IO[bytes]) -> Iterator[Batch]:
     """
     line = 1
     rest = b""
-    for piece, problem in _pieces(stream):
+    for piece, problem in pieces(stream):
         whole = rest + piece
         cut = whole.rfind(b"\n") + 1
         rest = whole[cut:]
@@ -82,33 +80,6 @@ def is_log(stream: IO[bytes]) -> bool:
     batch = next(read_log(stream), None)
     first = batch.records[0] if batch is not None else None
     return isinstance(first, dict) and "zlock" in first
-
-
-def _pieces(stream: IO[bytes]) -> Iterator[tuple[bytes, str]]:
-    """Read pieces of limited size, with the problem that ended the reading, if there was one."""
-    data = stream.read(_READ_BYTES)
-    if not data.startswith(_GZIP_MAGIC):
-        while data:
-            yield data, ""
-            data = stream.read(_READ_BYTES)
-        return
-    unpack = zlib.decompressobj(wbits=31)
-    inside = False
-    try:
-        while data:
-            piece = unpack.decompress(data, _READ_BYTES)
-            inside = not unpack.eof
-            yield piece, ""
-            data = unpack.unconsumed_tail if inside else unpack.unused_data
-            if not inside:
-                unpack = zlib.decompressobj(wbits=31)
-            data = data or stream.read(_READ_BYTES)
-        while piece := unpack.decompress(b"", _READ_BYTES):
-            yield piece, ""
-        if inside and not unpack.eof:
-            yield b"", "it ends in the middle"
-    except zlib.error as error:
-        yield b"", str(error)
 
 
 _decoder: msgspec.json.Decoder[Event | dict[str, Any]] = msgspec.json.Decoder(

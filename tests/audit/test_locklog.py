@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.lockorder import LockFlags
+from harness.trace import packed
 from harness.trace.events import ObjectInfo, Site, Step, ThreadState
 from harness.trace.locklog import Event, LockLog
 from harness.trace.lockread import LINE_BYTES_MAX, Damage, is_log, read_log
 from harness.trace.logjudge import INTEGRITY, LogJudge
+from harness.trace.packed import zstd
+from stress.audit import audit_paths
+from stress.cli import main
 
 SITE = Site("mod", "f", 2, "mod.py", 10)
 OBJECTS = {
@@ -136,14 +140,35 @@ def test_what_is_read_back() -> None:
     assert (events[2].op, events[2].extra) == ("req", {"o": 7})
 
 
-def test_compressed_by_name_and_the_same_each_time(tmp_path: Path) -> None:
-    for name in ("one.jsonl.gz", "two.jsonl.gz"):
-        with LockLog(tmp_path / name) as log:
+UNPACK = {".gz": gzip.decompress, ".zst": zstd("reading").decompress}
+PACK = {".gz": gzip.compress, ".zst": zstd("writing").compress}
+
+
+@pytest.mark.parametrize("suffix", packed.SUFFIXES)
+def test_compressed_by_name_and_the_same_each_time(tmp_path: Path, suffix: str) -> None:
+    for name in ("one.jsonl", "two.jsonl"):
+        with LockLog(tmp_path / (name + suffix)) as log:
             log.run("one", STEPS, OBJECTS, FINAL, seed=3)
-    packed = (tmp_path / "one.jsonl.gz").read_bytes()
-    assert packed == (tmp_path / "two.jsonl.gz").read_bytes()
-    assert gzip.decompress(packed) == written()
-    assert judged(packed).events == judged(written()).events
+    data = (tmp_path / f"one.jsonl{suffix}").read_bytes()
+    assert data == (tmp_path / f"two.jsonl{suffix}").read_bytes()
+    assert UNPACK[suffix](data) == written()
+    # Several members one after the other are one log.
+    assert judged(data * 2).events == 2 * judged(written()).events
+    assert audit_paths([tmp_path]).runs == 2
+
+
+def test_what_cannot_be_compressed_here_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LockLog(tmp_path / "old.jsonl.zst") as log:
+        log.run("one", STEPS, OBJECTS, FINAL, seed=3)
+    monkeypatch.setattr(packed, "_ZSTD_MODULES", ("no.such.module",))
+    monkeypatch.chdir(tmp_path)
+    for words in (["run", "canary", "--lock-log", "new.jsonl.zst"], ["audit", "old.jsonl.zst"]):
+        assert main(words) == 2
+        (said,) = capsys.readouterr().err.splitlines()[-1:]
+        assert said.endswith("python -m pip install 'lockloom[zst]'")
+    assert not (tmp_path / "new.jsonl.zst").exists()
 
 
 def test_an_unwritable_place_is_a_usage_error(tmp_path: Path) -> None:
@@ -250,8 +275,9 @@ def test_a_cut_last_line_is_no_contradiction() -> None:
     assert whole.breaches == {}, "only the end of the line is missing"
 
 
-def test_a_cut_compressed_log() -> None:
-    whole = gzip.compress(DEFINED + b"".join(line(n, 1, "note") for n in range(1, 20_000)))
+@pytest.mark.parametrize("suffix", packed.SUFFIXES)
+def test_a_cut_compressed_log(suffix: str) -> None:
+    whole = PACK[suffix](DEFINED + b"".join(line(n, 1, "note") for n in range(1, 20_000)))
     judge = judged(whole[: len(whole) // 2])
     assert {breach.rule for breach in judge.breaches.values()} == {"LOG002"}
     assert judge.events > 1000

@@ -361,7 +361,7 @@ def test_every_dependency_has_a_row_that_argues_for_it() -> None:
     rows = {
         name: line
         for line in readme().splitlines()
-        for name in re.findall(r"`([\w-]+)`", line.split("|")[1] if line.startswith("|") else "")
+        for name in re.findall(r"`([\w.-]+)`", line.split("|")[1] if line.startswith("|") else "")
     }
 
     assert names <= rows.keys(), names - rows.keys()
