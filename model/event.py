@@ -89,22 +89,26 @@ class AutounsignalEvent:
         """Whether a signal waits for its waiter; no schedule point, for messages."""
         return self._signalled
 
-    def wait(self, place: str = "") -> Status:
+    def wait(self, place: str = "", *, interruptible: bool = True) -> Status:
         """Wait for a signal; a kill or suspend of the calling thread ends the wait early.
 
         Args:
             place: What waits, for injected faults (``model.faults.SITES``), which strike a thread
                 that is about to sleep.
+            interruptible: False for threads of the kernel itself: nothing else ends their wait.
 
         Returns:
             The status of the signal, or INTR_KILLED, or INTR_RETRY, or TIMED_OUT (injected).
 
         Locks: none may be held; takes the thread lock.
-        Kernel: ``Event::Wait(Deadline::infinite())``.
+        Kernel: ``Event::Wait(Deadline::infinite())``, ``Event::WaitDeadline``.
         """
         me = current_thread()
         with self._thread_lock:
             while not self._signalled:
+                if not interruptible:
+                    self._queue.block(releasing=self._thread_lock)
+                    continue
                 signal = self._struck(me, place) or pending_signal(me)
                 if signal is not None:
                     return signal

@@ -92,6 +92,32 @@ class PageOperations:
         """Empty the oldest generation, borrowing for pages in use; returns how many borrowed."""
         return self._world.page_queues.process_dont_need_and_lru_queues()
 
+    def start_queue_threads(self, active_ratio_multiplier: int) -> None:
+        """Start the threads that let pages grow old; ``stop_queue_threads`` must follow.
+
+        Args:
+            active_ratio_multiplier: A generation begins while this many times the pages in use are
+                more than the others.
+        """
+        self._world.page_queues.threads.start()
+        self._world.page_queues.set_active_ratio_multiplier(active_ratio_multiplier)
+
+    def stop_queue_threads(self) -> None:
+        """Let the threads of the page queues end, and wait for that."""
+        self._world.page_queues.threads.stop()
+
+    def start_sweeper_thread(self) -> None:
+        """Start the sweeper's thread; ``stop_sweeper_thread`` must follow."""
+        self.sweeper.init()
+
+    def wake_sweeper_thread(self) -> None:
+        """Have the sweeper's thread sweep."""
+        self.sweeper.enable_continuous_sweep()
+
+    def stop_sweeper_thread(self) -> None:
+        """Let the sweeper's thread end, and wait for that."""
+        self.sweeper.destroy()
+
     # -- hints and writing ----------------------------------------------------------------------
 
     def always_need(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:

@@ -9,6 +9,7 @@ from model.asserts import kassert
 from model.cow_replace import replace_page
 from model.locks import PAGE_QUEUES
 from model.page import PageList, PageQueue, PageState, StackOwner, VmPage
+from model.queue_threads import AgeReason, QueueThreads
 from model.solpi import StackOwnedLoanedPagesInterval
 from model.status import Status
 
@@ -51,16 +52,19 @@ class PageQueues:
         lock: Guards queue links, backlinks, page offsets and generations.
         mru_generation: Number of the newest generation; only grows.
         lru_generation: Number of the oldest one; only grows, and follows closely.
+        active_ratio_multiplier: A generation begins where this many times the active pages are more
+            than the inactive ones; 0 leaves that to whoever calls.
+        threads: Those that age the queues; without them, operations do.
 
     A page belongs to the generation in which it was used last. Its link lags behind: using a page
     stores the generation and no more, and whoever looks for old pages relinks what is young.
 
-    Kernel: ``PageQueues``. Omits: the zero-fork queue, the threads that age and process the queues
-    (operations do it), the second DontNeed queue.
+    Kernel: ``PageQueues``. Omits: the zero-fork queue, the second DontNeed queue.
     """
 
     mru_generation = guarded_by("lock")
     lru_generation = guarded_by("lock")
+    active_ratio_multiplier = guarded_by("lock")
 
     def __init__(self, world: World) -> None:
         """All queues empty. No schedule points."""
@@ -75,6 +79,8 @@ class PageQueues:
         self._generations = [PageList(f"{name}{number}") for number in range(GENERATIONS)]
         self.mru_generation = 0
         self.lru_generation = 0
+        self.active_ratio_multiplier = 0
+        self.threads = QueueThreads(world, self, GENERATIONS)
 
     # -- a page joins, moves, leaves ------------------------------------------------------------
 
@@ -147,6 +153,7 @@ class PageQueues:
                 page.page_queue = PageQueue.PAGER_BACKED
                 page.generation = self.mru_generation
                 page.touch()
+                self._maybe_trigger_aging_locked()
 
     def remove(self, page: VmPage) -> None:
         """Take ``page`` from its VMO; a loaned one goes to the caller's interval (t5).
@@ -201,6 +208,7 @@ class PageQueues:
         self._unlink_locked(page)
         page.page_queue = PageQueue.NONE
         page.clear_object()
+        self._maybe_trigger_aging_locked()
 
     @requires("lock")
     def _link_locked(self, page: VmPage, queue: PageQueue) -> None:
@@ -208,6 +216,7 @@ class PageQueues:
         page.page_queue = queue
         page.generation = self.mru_generation
         self._list_locked(page).add_head(page)
+        self._maybe_trigger_aging_locked()
 
     @requires("lock")
     def _unlink_locked(self, page: VmPage) -> None:
@@ -319,22 +328,69 @@ class PageQueues:
         self._list_locked(page).add_head(page)
 
     def rotate_pager_backed_queues(self) -> int:
-        """Begin a new generation; where there would be too many, empty the oldest one before.
+        """Begin a new generation; where there would be too many, the oldest one is emptied before.
 
         Returns:
-            How many pages were replaced by loaned ones on the way.
+            How many pages the caller replaced by loaned ones on the way.
 
-        Locks: none may be held; as ``process_dont_need_and_lru_queues``.
+        Locks: none may be held; as ``process_dont_need_and_lru_queues``. Where there is an LRU
+            thread, waits for that.
         Kernel: ``PageQueues::RotatePagerBackedQueues``.
         """
         replaced = 0
-        while True:
-            with self.lock:
-                if self.mru_generation - self.lru_generation < GENERATIONS - 1:
-                    self.mru_generation += 1
-                    self._world.oracle.at_rotate(self.mru_generation, self.lru_generation)
-                    return replaced
+        while not self.threads.mru_semaphore.acquire(blocking=False):
+            if self.threads.running:
+                self.threads.wait_for_room()
+                break
             replaced += self.process_dont_need_and_lru_queues()
+        with self.lock:
+            room = self.mru_generation - self.lru_generation < GENERATIONS - 1
+            kassert("a.pq.rotate", room, "generation", self.lru_generation, "is not empty")
+            self.mru_generation += 1
+            self._world.oracle.at_rotate(self.mru_generation, self.lru_generation)
+        return replaced
+
+    def get_age_reason(self) -> AgeReason:
+        """Whether a generation should begin now. Locks: takes ``lock``.
+
+        Kernel: ``PageQueues::GetAgeReason``.
+        """
+        with self.lock:
+            return self._get_age_reason_locked()
+
+    @requires("lock")
+    def _get_age_reason_locked(self) -> AgeReason:
+        """Kernel: ``PageQueues::GetAgeReasonLocked``."""
+        active, inactive = self._active_inactive_locked()
+        many = active * self.active_ratio_multiplier > inactive
+        return AgeReason.ACTIVE_RATIO if many else AgeReason.NONE
+
+    @requires("lock")
+    def _maybe_trigger_aging_locked(self) -> None:
+        """Wake the MRU thread, if there is one and a reason.
+
+        Kernel: ``PageQueues::MaybeTriggerAgingLocked``.
+        """
+        if self.threads.running and self._get_age_reason_locked() is not AgeReason.NONE:
+            self.threads.aging_event.signal()
+
+    def set_active_ratio_multiplier(self, multiplier: int) -> None:
+        """See the attribute. Locks: takes ``lock``.
+
+        Kernel: ``PageQueues::SetActiveRatioMultiplier``.
+        """
+        with self.lock:
+            self.active_ratio_multiplier = multiplier
+            self._maybe_trigger_aging_locked()
+
+    def needs_lru_processing(self) -> bool:
+        """Whether no generation can begin until the oldest one is empty. Locks: takes ``lock``.
+
+        Kernel: ``PageQueues::NeedsLruProcessing``.
+        """
+        with self.lock:
+            begun: int = self.mru_generation - self.lru_generation
+            return begun == GENERATIONS - 1
 
     def process_dont_need_and_lru_queues(self) -> int:
         """Empty the oldest generation: what is unused grows older, what is in use is relinked.
@@ -392,6 +448,7 @@ class PageQueues:
                 self._relink_locked(page)
         if self.lru_generation < self.mru_generation:
             self.lru_generation += 1
+            self.threads.mru_semaphore.release()
         return True
 
     @requires("lock")
@@ -417,19 +474,27 @@ class PageQueues:
         """
         with self.lock:
             counts = {f"{queue}": len(pages) for queue, pages in self._queues.items()}
-            pager_backed = [page for pages in self._generations for page in pages.pages()]
-            lagging = [
-                page
-                for page in self._queues[PageQueue.DONT_NEED].pages()
-                if page.page_queue is PageQueue.PAGER_BACKED
-            ]
-            counts[f"{PageQueue.DONT_NEED}"] -= len(lagging)
-            pager_backed += lagging
-            oldest_active = self.mru_generation - ACTIVE_GENERATIONS
-            active = sum(page.generation > oldest_active for page in pager_backed)
-            counts["active"] = active
-            counts["inactive"] = len(pager_backed) - active
+            counts[f"{PageQueue.DONT_NEED}"] -= len(self._lagging_locked())
+            counts["active"], counts["inactive"] = self._active_inactive_locked()
             return counts
+
+    @requires("lock")
+    def _lagging_locked(self) -> list[VmPage]:
+        """Pages that were used since they were put on the DontNeed queue, and are on it still."""
+        dont_need = self._queues[PageQueue.DONT_NEED].pages()
+        return [page for page in dont_need if page.page_queue is PageQueue.PAGER_BACKED]
+
+    @requires("lock")
+    def _active_inactive_locked(self) -> tuple[int, int]:
+        """How many evictable pages count as in use, and how many do not.
+
+        Kernel: ``PageQueues::GetActiveInactiveCounts``.
+        """
+        pages = [page for queue in self._generations for page in queue.pages()]
+        pages += self._lagging_locked()
+        oldest_active = self.mru_generation - ACTIVE_GENERATIONS
+        active = sum(page.generation > oldest_active for page in pages)
+        return active, len(pages) - active
 
     def dump(self) -> list[str]:
         """One line. Locks: takes ``lock``. Kernel: ``PageQueues::Dump``."""

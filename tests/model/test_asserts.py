@@ -14,6 +14,7 @@ from model import Kernel, PageState, Status
 from model.cow_pages import EvictionHintAction
 from model.cow_replace import replace_page
 from model.page import PAGE_SIZE, DirtyState, PageQueue, StackOwner
+from model.page_queues import GENERATIONS
 from model.page_request import PageRequest
 from model.page_source import PageSource
 from model.pager_proxy import PagerProxy
@@ -51,6 +52,7 @@ NAMES = [
     "a.pq.move",
     "a.pq.remove",
     "a.pq.panic_self",
+    "a.pq.rotate",
     "a.pq.upgrade_free",
     "a.page.set_object",
     "a.page.clear_object",
@@ -248,6 +250,14 @@ def moved_and_never_queued():
 def removed_and_never_queued():
     kernel, *_ = boot()
     kernel.page_queues.remove(kernel.pmm.alloc_page()[1])
+
+
+@breaks("a.pq.rotate")
+def room_is_told_of_that_there_is_not():
+    kernel, *_ = boot()
+    kernel.page_queues.threads.mru_semaphore.release()
+    for _ in range(GENERATIONS):
+        kernel.age()
 
 
 @breaks("a.pq.panic_self")
