@@ -36,6 +36,7 @@ def cancel_clear(ctx: Context) -> None:
     summary="a request is given up in flight, and the same page asked for again",
     tags=("cancel",),
     exercises=("R9", "R10", "ClearAsyncRequest", "CancelRequest", "CancelLoan"),
+    mutants=("M220",),
     defects=("L1",),
 )
 def cancel_retry(ctx: Context) -> None:

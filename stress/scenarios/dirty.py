@@ -84,7 +84,8 @@ def dirty_writeback(ctx: Context) -> None:
     disk = [PAGER]
 
     def user() -> None:
-        expect(kernel.store(mapping, 0, b"last"))
+        for content in (b"next", b"last"):
+            expect(kernel.store(mapping, 0, content))
 
     def pager() -> None:
         assert write_back(kernel, vmo, disk) == [0]
