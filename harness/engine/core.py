@@ -56,7 +56,7 @@ class Core:
             strategy that looks at it clears it.
         steps: Steps taken so far in this schedule.
         limit: The step bound; set to 0 from outside to stop the schedule at its next step.
-        clock: Virtual time, seconds.
+        clock: Virtual time, seconds; ``told`` where the program read it since that was cleared.
     """
 
     __slots__ = (
@@ -94,6 +94,7 @@ class Core:
         "thread_names",
         "threads",
         "timers",
+        "told",
         "unwind_operations",
         "workers",
     )
@@ -131,15 +132,14 @@ class Core:
         self.reached: set[str] = set()
         self.histories: dict[tuple[str, str], int] = {}  # outcome and why: how many had it
         self.leaks: list[tuple[Thread, Any]] = []
-        self.steps = self.switches = self.preemptions = 0
+        self.steps = self.switches = self.preemptions = self.unwind_operations = 0
         self.handed = -1  # last step whose thread could not go on: another was started or resumed
-        self.unwind_operations = 0
         # Order of creation stands for the address; what was made before keeps the numbers below.
         self.addresses = itertools.count(PROGRAM_ADDRESSES)
         self.clock = 0.0
+        self.told = self.aborting = False
         self.early = self.ranked = False  # ranked: only the most urgent threads are chosen
         self.fresh = True
-        self.aborting = False
         self.cut: str | None = None  # why the schedule ended without a finding, if it was cut
         self.error: BaseException | None = None
         self.finding: Finding | None = None
@@ -253,7 +253,7 @@ class Core:
 
     def disable(self, thread: Thread) -> None:
         """``thread``'s published operation cannot run any more; it stays parked."""
-        if thread.excused:
+        if thread.excused or thread.early:
             return
         if self.early and thread.deadline is not None:
             thread.early = True

@@ -169,9 +169,14 @@ class Thread:
         if not self.done:
             core.waiting(me, "join")
         if self.done:
-            chosen = core.choose()
-            if chosen is not me:
-                core.preempt(me, chosen)
+            if timeout is not None:
+                core.arm(me, timeout)
+            try:
+                chosen = core.choose()
+                if chosen is not me:
+                    core.preempt(me, chosen)
+            finally:
+                core.disarm(me)
             return
         self.wanters.append(me)
         try:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 
-from harness.engine.core import CORE
 from harness.patch.inside import in_order, inside, number, shadow
 from harness.patch.locks import Lock, RLock
 from harness.patch.threads import of_thread
 from harness.sync import condition as sync
+from harness.sync.base import now
 
 
 class _Event(sync.Event):
@@ -110,10 +110,10 @@ def _of_condition(real: Methods) -> Methods:
     def wait_for(self: Any, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         if not _controlled(self):
             return real["wait_for"](self, predicate, timeout)
-        end = None if timeout is None else CORE.clock + timeout
+        end = None if timeout is None else now() + timeout
         result = predicate()
         while not result:
-            left = None if end is None else end - CORE.clock
+            left = None if end is None else end - now()
             if left is not None and left <= 0:
                 break
             self.wait(left)

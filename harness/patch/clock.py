@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from harness.engine.core import CORE
 from harness.patch.inside import inside
+from harness.sync.base import now
 from harness.sync.threads import sleep as virtual_sleep
 
 # Every schedule begins at the same moment.
@@ -32,8 +32,8 @@ def _reading(real: Callable[[], Any], start: int, unit: int) -> Callable[[], Any
         if inside() is None:
             return real()
         if unit == 1:
-            return start + CORE.clock
-        return start * unit + round(CORE.clock * unit)
+            return start + now()
+        return start * unit + round(now() * unit)
 
     return read
 

@@ -224,6 +224,22 @@ def evidence_of(setup: Setup, total: Part) -> Evidence:
     )
 
 
+def _unfinished(total: Part, setup: Setup) -> str:
+    """Why no schedule came to its end."""
+    if not total.blocked:
+        return f"every schedule hit the step bound of {setup.steps_max}; raise steps_max"
+    bound = setup.preemptions
+    why = "its rest was known, or a thread in it would spin for ever" + (
+        "" if bound is None else f" with at most {bound} preemptions; raise the bound"
+    )
+    if not total.bounded:
+        return f"every schedule was cut short: {why}"
+    return (
+        f"no schedule came to its end: {total.bounded} hit the step bound of {setup.steps_max}, "
+        f"{total.blocked} were cut short ({why})"
+    )
+
+
 def certify(
     total: Part, failures: Sequence[Failure], setup: Setup, wanted: Callable[[], set[str]] = set
 ) -> tuple[str, str]:
@@ -254,10 +270,7 @@ def certify(
     if total.schedules == 0:
         return "inconclusive", "no schedule was run; raise the budget"
     if total.bounded + total.blocked == total.schedules:
-        return (
-            "inconclusive",
-            f"every schedule hit the step bound of {setup.steps_max}; raise steps_max",
-        )
+        return "inconclusive", _unfinished(total, setup)
     idle = sorted(total.named - total.entered)
     if idle:
         return "inconclusive", (

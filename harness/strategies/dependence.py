@@ -9,6 +9,10 @@ seen here: threads have to share through the harness's primitives, as the schedu
 operations act already when they are announced, and that belongs to the step before as well: to wait
 for an event is to be on its list, and a writer that was found waiting keeps readers out.
 
+A timeout that fires before its time moves the clock, and so does nothing else where timeouts may do
+so. Who looks at the clock, or begins or ends a wait that has a limit, depends on that; who waits
+with a limit can always go on, and depends on what would have let it go on otherwise.
+
 What is not known here has no footprint: it depends on everything.
 """
 
@@ -30,7 +34,6 @@ _READS: Final = frozenset(
 )
 _WRITES: Final = frozenset(
     {
-        "acquire",
         "barrier-abort",
         "barrier-arrive",
         "barrier-leave",
@@ -53,25 +56,16 @@ _WRITES: Final = frozenset(
     }
 )
 # They change nothing where they return False.
-_ATTEMPTS: Final = frozenset({"compare-exchange", "sem-acquire", "try-acquire"})
+_ATTEMPTS: Final = frozenset({"acquire", "compare-exchange", "sem-acquire", "try-acquire"})
 _NOWHERE: Final = frozenset({"sleep", "yield"})
-_TIMED: Final = frozenset(
-    {
-        "acquire",
-        "barrier-leave",
-        "event-wait",
-        "join",
-        "queue-block",
-        "re-acquire",
-        "sem-acquire",
-        "sleep",
-    }
-)
+# To give up waiting for these is seen by nobody: they are found as they are.
+_LOOKED_FOR: Final = frozenset({"acquire", "join", "sem-acquire", "sleep"})
 _TAKES: Final = frozenset({"acquire", "re-acquire", "write-acquire"})
 
 # Objects that have no number of their own; those of a thread follow.
 _SPAWNED: Final = -1
 _LENT: Final = -2
+_CLOCK: Final = -3
 _THREADS: Final = -8
 _JUDGED: Final = -(1 << 20)
 
@@ -93,36 +87,46 @@ class Operation:
         obj: What it is on.
         holds: Locks that the thread holds alone, and those it shares.
         value: What the operation returned; None until it did.
+        timed: A timeout could end the wait, or could have ended it before.
         moves_time: It fires a timeout before its time.
     """
 
     __slots__ = (
         "_more",
-        "_wild",
         "holds",
         "kind",
         "moves_time",
         "obj",
         "shares",
         "thread",
+        "timed",
         "value",
     )
 
-    def __init__(self, thread: Thread, *, early: bool) -> None:
-        """``thread`` has been chosen; ``early`` as in ``Limits.early_timeouts``."""
+    def __init__(self, thread: Thread, *, early: bool, ended: int | None = None) -> None:
+        """``thread`` has been chosen, or could be.
+
+        Args:
+            thread: Its operation is published.
+            early: As in ``Limits.early_timeouts``.
+            ended: What it waited for with a limit until another thread ended that, as ``waits``
+                has it.
+        """
         self.thread = thread
         self.kind = thread.kind
         self.obj: Any = thread.obj
         self.value: object = None
         self.moves_time = thread.early
-        # A timer moves the clock, which every other timer runs on; and where timers may fire early,
-        # whatever may have one could have been over at any time before.
-        self._wild = thread.early or (early and thread.kind in _TIMED)
+        self.timed = ended is not None or limited(thread, early=early)
         self.holds = tuple(
             lock.address for lock in thread.held if getattr(lock, "writer", thread) is thread
         )
         self.shares = tuple(lock.address for lock in thread.held)
-        self._more = _beside(thread)
+        self._more = _leaving(thread) if thread.early else _beside(thread)
+        if self.timed:
+            self._more.append((_CLOCK, thread.early))
+        if ended is not None:
+            self._more.append((ended, True))
 
     def footprint(
         self,
@@ -130,6 +134,8 @@ class Operation:
         judged: Iterable[int] | None = (),
         *,
         over: bool = False,
+        ended: Iterable[int] = (),
+        told: bool = False,
     ) -> Footprint:
         """What the step touched, now that it is over.
 
@@ -137,20 +143,40 @@ class Operation:
             announced: Threads whose next operation was announced in this step.
             judged: What invariants judged after it, by number; None if that is not known.
             over: The thread has ended.
+            ended: What others waited for with a limit until this step, as ``waits`` has it.
+            told: The time was read, or a wait with a limit began.
         """
-        found = None if self._wild else _own(self.kind, self.obj, self.value)
+        found = () if self.moves_time else _own(self.kind, self.obj, self.value)
         if found is None or judged is None:
             return None
         touched = dict(found)
         touched.update((_JUDGED - number, True) for number in judged)
-        for key, changed in self._more:
+        more = [*self._more, *((key, True) for key in ended)]
+        if told or more[len(self._more) :]:
+            more.append((_CLOCK, False))
+        for thread in announced:
+            more += _announcing(thread)
+        for key, changed in more:
             touched[key] = touched.get(key, False) or changed
         if over:
             touched[_ended(self.thread)] = True
-        for thread in announced:
-            for key, changed in _announcing(thread):
-                touched[key] = touched.get(key, False) or changed
         return tuple(touched.items())
+
+
+def limited(thread: Thread, *, early: bool) -> bool:
+    """Whether a timeout may end ``thread``'s wait at any step.
+
+    Args:
+        thread: It may wait or not.
+        early: As in ``Limits.early_timeouts``.
+    """
+    return thread.early or (early and thread.deadline is not None)
+
+
+def waits(thread: Thread) -> int:
+    """What ``thread`` waits for, as a footprint has it."""
+    address: int | None = getattr(thread.obj, "address", None)
+    return _ended(thread.obj) if address is None else address
 
 
 def judged(core: Core) -> list[int] | None:
@@ -219,6 +245,16 @@ def _beside(thread: Thread) -> list[tuple[int, bool]]:
     elif kind == "read-acquire" and any(w.kind == "write-acquire" for w in obj.wanters):
         # The writer is found waiting, which keeps further readers out.
         more.append((obj.address, True))
+    return more
+
+
+def _leaving(thread: Thread) -> list[tuple[int, bool]]:
+    """What is touched where ``thread``'s wait is over without what it was for."""
+    more = [(waits(thread), thread.kind not in _LOOKED_FOR)]
+    if thread.kind in ("event-wait", "queue-block"):
+        more.append((_interrupted(thread), True))
+    if thread.kind == "queue-block" and thread.obj.owner is not None:
+        more.append((_LENT, True))
     return more
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.strategies.base import Options, Strategy, deciding, diverged, estimated_left, register
 from harness.strategies.dependence import Footprint, at, depend
-from harness.strategies.order import PartialOrder, Step, Watch, excludes
+from harness.strategies.order import PartialOrder, Step, Watch, excludes, waits_for_state
 from harness.strategies.spins import Spins
 from harness.strategies.within import WithinBound
 
@@ -55,10 +55,11 @@ class Place:
         chosen: Index of the thread that takes the step.
         follows: What is to be explored after it.
         failed: Threads whose step fails here, which does not let them sleep in what follows.
+        last: Of those that sleep, whose step fails: nothing that could come after it is known.
         done: How many steps were explored here before.
     """
 
-    __slots__ = ("chosen", "done", "enabled", "failed", "follows", "sleep", "tree")
+    __slots__ = ("chosen", "done", "enabled", "failed", "follows", "last", "sleep", "tree")
 
     def __init__(self, enabled: tuple[int, ...], sleep: dict[int, Footprint]) -> None:
         """Nothing is chosen yet."""
@@ -68,6 +69,7 @@ class Place:
         self.chosen = -1
         self.follows: list[Branch] = []
         self.failed: list[int] = []
+        self.last: set[int] = set()
         self.done = 0
 
     def over(self, thread: int) -> bool:
@@ -161,6 +163,7 @@ class Dpor(Strategy):
                 for index, footprint in before.sleep.items()
                 if not depend(footprint, step.footprint)
             }
+            place.last = before.last.intersection(place.sleep)
             place.tree = before.follows
         if not place.take_next():
             awake = [thread for thread in enabled if thread.index not in place.sleep]
@@ -193,9 +196,11 @@ class Dpor(Strategy):
             footprint = order.steps[len(path) - 1].footprint
             if asleep:
                 place.sleep[place.chosen] = footprint
+                if failed is not None:
+                    place.last.add(place.chosen)
             else:
                 place.failed.append(place.chosen)
-            asleep = True
+            asleep, failed = True, None
             place.done += 1
             if place.take_next():
                 self._fresh = len(path) - 1
@@ -225,7 +230,7 @@ class Dpor(Strategy):
             earlier = order.steps[other]
             if at(seen, earlier.thread) >= other or excludes(earlier, step):
                 continue
-            if self._reverse(other, step, number):
+            if self._reverse(other, step, number) and not waits_for_state(step):
                 seen = order.after(seen, other)
 
     def _reverse(self, first: int, step: Step, number: int) -> bool:
@@ -237,9 +242,13 @@ class Dpor(Strategy):
         sequence = _Sequence(order, beside, step, clock)
         if sequence.leads(step.thread) == len(beside) and step.thread not in place.enabled:
             return False
-        if any(sequence.begins_with(*sleeper) for sleeper in place.sleep.items()):
+        if any(
+            sequence.begins_with(index, footprint)
+            for index, footprint in place.sleep.items()
+            if index not in place.last
+        ):
             return True
-        if any(sequence.leads(index) >= 0 for index in place.failed):
+        if any(sequence.leads(index) >= 0 for index in (*place.failed, *place.last)):
             return True
         tree = place.tree
         while tree is not None:

@@ -17,7 +17,9 @@ from harness.strategies.dependence import (
     depend,
     joined,
     judged,
+    limited,
     taken_by,
+    waits,
     with_step,
 )
 
@@ -34,10 +36,11 @@ class Step:
 
     Attributes:
         thread: Its index.
+        kind: Of its operation.
         footprint: What it touched.
         clock: What had to come before, itself included.
         past: What had to come before its announcement.
-        takes: The lock that it needs, and whether alone.
+        takes: The lock that it cannot do without, and whether alone.
         holds: Locks that its thread held alone when it began.
         shares: All locks that its thread held.
         joins: The thread that it waited for to end; -1 for none.
@@ -49,6 +52,7 @@ class Step:
         "footprint",
         "holds",
         "joins",
+        "kind",
         "ordinal",
         "past",
         "shares",
@@ -59,13 +63,15 @@ class Step:
     def __init__(self, operation: Operation, past: Clock) -> None:
         """As it begins; ``footprint`` and ``clock`` follow."""
         self.thread = operation.thread.index
+        self.kind = operation.kind
         self.footprint: Footprint = None
         self.clock: Clock = ()
         self.past = past
-        self.takes = taken_by(operation.kind, operation.obj)
+        timed = operation.timed
+        self.takes = (None, False) if timed else taken_by(operation.kind, operation.obj)
         self.holds = operation.holds
         self.shares = operation.shares
-        self.joins = operation.obj.index if operation.kind == "join" else -1
+        self.joins = operation.obj.index if operation.kind == "join" and not timed else -1
         self.ordinal = 0
 
 
@@ -86,8 +92,13 @@ class PartialOrder:
         # which nothing that follows can come before. One copy for each step, as it was before.
         self._now: list[Clock] = [()]
         self._floor: Clock = ()
-        self._snapshots: list[tuple[list[Clock], Clock]] = []
+        # For each thread what it waited for with a limit until another one ended that, until it
+        # goes on.
+        self._ended: dict[int, int] = {}
+        self._snapshots: list[tuple[list[Clock], Clock, dict[int, int]]] = []
         self._announced: list[tuple[str, object]] = []
+        # Threads whose wait a timeout could end at any step, each with what it waits for.
+        self._limited: dict[int, int] = {}
         self._operation: Operation | None = None
         self._time = 0.0
 
@@ -100,7 +111,7 @@ class PartialOrder:
         while self._wild and self._wild[-1] >= depth:
             self._wild.pop()
         if depth < len(self._snapshots):
-            self._now, self._floor = self._snapshots[depth]
+            self._now, self._floor, self._ended = self._snapshots[depth]
             del self._snapshots[depth:]
         self._operation = None
 
@@ -108,12 +119,24 @@ class PartialOrder:
 
     def begin(self, core: Core, thread: Thread) -> Operation:
         """``thread`` is about to take the next step."""
-        self._snapshots.append((list(self._now), self._floor))
+        self._snapshots.append((list(self._now), self._floor, dict(self._ended)))
         self._announced = [(other.kind, other.obj) for other in core.threads]
+        early = core.early
+        self._limited = {
+            other.index: waits(other) for other in core.threads if limited(other, early=early)
+        }
+        # A timeout that fires before its time moves the clock so far, and no further.
         self._time = core.clock
+        if thread.early and thread.deadline is not None:
+            self._time = max(core.clock, thread.deadline)
         judged(core)  # what was before this step is not its own
-        self._operation = Operation(thread, early=core.early)
+        core.told = False
+        self._operation = Operation(thread, early=early, ended=self._ended.pop(thread.index, None))
         return self._operation
+
+    def pending(self, core: Core, thread: Thread) -> Operation:
+        """What ``thread`` would do next."""
+        return Operation(thread, early=core.early, ended=self._ended.get(thread.index))
 
     def end(self, core: Core) -> None:
         """The step that began last is over, and so is the code that belongs to it."""
@@ -137,7 +160,15 @@ class PartialOrder:
                 or self._announced[other.index] != (other.kind, other.obj)
             )
         ]
-        step.footprint = operation.footprint(announced, judged(core), over=thread.done)
+        ended = self._waits_ended(core, thread)
+        self._ended.update(ended)
+        step.footprint = operation.footprint(
+            announced,
+            judged(core),
+            over=thread.done,
+            ended=ended.values(),
+            told=core.told or any(limited(other, early=core.early) for other in announced),
+        )
         before = joined(joined(step.past, self._floor), self._seen(step))
         step.clock = with_step(before, thread.index, number)
         own = at(before, thread.index)
@@ -150,14 +181,23 @@ class PartialOrder:
         now[thread.index] = step.clock
         now += [()] * (len(core.threads) - len(now))
         for other in announced:
-            # Where a timer may fire early, who was woken could have gone on without that.
-            if not core.early or other is thread or self._new(other, known):
+            # Who was woken from a wait with a limit could have gone on without that.
+            if other.index not in self._limited or other is thread or self._new(other, known):
                 self._order(other, step.clock, known)
-        if core.clock != self._time and not operation.moves_time:
+        if core.clock != self._time:
             # Nothing could run, so time went on: all that was had to come before all that follows.
             # Who was waiting may have been able to run before, though: that is still a race.
             for clock in now:
                 self._floor = joined(self._floor, clock)
+
+    def _waits_ended(self, core: Core, thread: Thread) -> dict[int, int]:
+        """Others whose wait with a limit this step ended, each with what it waited for."""
+        threads = core.threads
+        return {
+            index: key
+            for index, key in self._limited.items()
+            if index != thread.index and not limited(threads[index], early=core.early)
+        }
 
     def _new(self, thread: Thread, known: int) -> bool:
         """Whether ``thread`` was started in this step, or all that it had started have ended."""
@@ -242,6 +282,15 @@ class PartialOrder:
         return clock
 
 
+def waits_for_state(step: Step) -> bool:
+    """Whether the step cannot be taken in every state, and which ones is not known here.
+
+    That it cannot come right before a rival shows only when that is tried; what came before the
+    rival is one all the same. Of locks and threads ``excludes`` knows.
+    """
+    return step.kind in ("event-wait", "sem-acquire")
+
+
 def excludes(earlier: Step, later: Step) -> bool:
     """Whether ``later`` cannot run right before ``earlier``, whatever it depends on.
 
@@ -324,6 +373,6 @@ class Watch:
         self._order.end(core)
         for thread in core.threads:
             if not thread.done and (thread.started or thread.index == 0):
-                self.left.append(Operation(thread, early=core.early))
+                self.left.append(self._order.pending(core, thread))
         if self._other is not None:
             self._other.freeze()

@@ -9,6 +9,9 @@ attempts, yields), at the same place, with the very same objects in its local va
 loop is none: it has an end, which its variables need not show. Nor does a loop spin that counts its
 rounds in a local variable; one that counts them in an attribute cannot be told apart from one, and
 is held as well.
+
+A wait whose timeout fires early, again and again, is such a loop too. To go back to sleep, and to
+take a lock back in between, leaves all as it was but the clock, so one round is enough to tell.
 """
 
 from __future__ import annotations
@@ -26,8 +29,11 @@ if TYPE_CHECKING:
 
 # Times that a loop comes around before it is held.
 ROUNDS: Final = 3
-_LOOKS: Final = frozenset({"event-is-set", "get", "load", "locked", "yield"})
+_LOOKS: Final = frozenset({"event-is-set", "get", "load", "locked", "timeout", "yield"})
 _ATTEMPTS: Final = {"compare-exchange": "_value", "try-acquire": "owner"}
+# What a thread may do between two timeouts and still spin: back to sleep, its lock given up and
+# taken back.
+_BACK: Final = frozenset({"queue-block", "re-acquire", "wait"})
 # They may change other objects than the one that they are on.
 _WIDE: Final = frozenset({"interrupt", "notify", "queue-block", "queue-wake", "wait"})
 
@@ -56,6 +62,8 @@ class Spins:
         # Threads that are held, with what their loops read.
         self._held: dict[int, list[object]] = {}
         self._last: tuple[Thread, str, Any, object] | None = None
+        # Threads whose timeout fired early, and that only looked and went back to sleep since.
+        self._fired: set[int] = set()
 
     def choosing(self, enabled: list[Thread]) -> list[Thread]:
         """Of ``enabled`` those that do not spin; all of them where all do."""
@@ -65,13 +73,20 @@ class Spins:
             self._stand(cur)
         if not self._held:
             return enabled
+        for thread in enabled:
+            if thread.index in self._fired and not thread.early and not thread.excused:
+                self._held.pop(thread.index, None)  # what it waited for has come
         return [thread for thread in enabled if thread.index not in self._held] or enabled
 
     def chosen(self, thread: Thread) -> None:
         """``thread`` takes the step."""
         state = _ATTEMPTS.get(thread.kind)
         before = None if state is None else getattr(thread.obj, state)
-        self._last = (thread, thread.kind, thread.obj, before)
+        if thread.early:
+            self._fired.add(thread.index)
+            self._last = (thread, "timeout", thread.obj, None)
+        else:
+            self._last = (thread, thread.kind, thread.obj, before)
 
     def _settle(self) -> None:
         """The last step is over: was it a look, and what did it change?"""
@@ -80,27 +95,34 @@ class Spins:
         thread, kind, obj, before = self._last
         self._last = None
         state = _ATTEMPTS.get(kind)
-        if kind in _LOOKS or (state is not None and getattr(obj, state) is before):
+        back = kind in _BACK and thread.index in self._fired
+        if kind in _LOOKS or (state is not None and getattr(obj, state) is before) or back:
             looks = self._looks.setdefault(thread.index, _Looks())
             looks.count += 1
-            looks.objects.append(obj)
-            return
-        self._looks.pop(thread.index, None)
-        self._held.pop(thread.index, None)
+            looks.objects.append(None if back else obj)
+            if not back:
+                return
+        else:
+            self._looks.pop(thread.index, None)
+            self._held.pop(thread.index, None)
+            self._fired.discard(thread.index)
+        # Two that only wake from their own timers do not wake each other.
+        deaf = self._fired if back else ()
         for index, objects in list(self._held.items()):
-            if kind in _WIDE or any(other is obj for other in objects):
+            if index not in deaf and (kind in _WIDE or any(other is obj for other in objects)):
                 del self._held[index]
                 self._looks.pop(index, None)
         for index, looks in list(self._looks.items()):
-            if any(other is obj for other in looks.objects):
+            if index not in deaf and any(other is obj for other in looks.objects):
                 del self._looks[index]
 
     def _stand(self, thread: Thread) -> None:
         """``thread``, which has looked, announced its next operation: has it been here before?"""
         looks = self._looks[thread.index]
-        if thread.kind not in _LOOKS and thread.kind not in _ATTEMPTS:
+        rounds = 1 if thread.early else ROUNDS
+        if not thread.early and thread.kind not in _LOOKS and thread.kind not in _ATTEMPTS:
             return
-        if looks.count < ROUNDS or len(looks.stands) == len(looks.objects):
+        if looks.count < rounds or len(looks.stands) == len(looks.objects):
             return
         stand = _standing()
         looks.stands += [None] * (len(looks.objects) - 1 - len(looks.stands))
@@ -108,7 +130,7 @@ class Spins:
         if stand is None:
             return
         same = [i for i, other in enumerate(looks.stands) if other and _same(stand, other)]
-        if len(same) > ROUNDS:
+        if len(same) > rounds:
             self._held[thread.index] = looks.objects[same[0] :]
 
 

@@ -60,6 +60,12 @@ def point(kind: str, obj: object) -> Thread:
     return me
 
 
+def now() -> float:
+    """Virtual time as the program reads it; no schedule point."""
+    CORE.told = True
+    return CORE.clock
+
+
 def failing(kind: type[BaseException] | None) -> bool:
     """Whether a ``with`` block is left by a failed assertion.
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from harness.engine.core import CORE
 from harness.engine.thread import Thread
 from harness.errors import ScheduleAborted
-from harness.sync.base import Primitive, failing, outcome, point
+from harness.sync.base import Primitive, failing, now, outcome, point
 from harness.sync.mutex import Lock, Mutex
 
 T = TypeVar("T")
@@ -91,10 +91,10 @@ class Condition(Primitive):
 
     def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
         """Wait until ``predicate()`` is true; returns its last value."""
-        deadline = None if timeout is None else CORE.clock + timeout
+        deadline = None if timeout is None else now() + timeout
         result = predicate()
         while not result:
-            left = None if deadline is None else deadline - CORE.clock
+            left = None if deadline is None else deadline - now()
             if left is not None and left <= 0:
                 break
             self.wait(left)
@@ -234,13 +234,12 @@ class Event(Primitive):
     def _wait_turn(self, me: Thread, timeout: float | None) -> None:
         """The event is set (or the wait was interrupted already); it may be cleared meanwhile."""
         core = CORE
-        chosen = core.choose()
-        if chosen is me:
-            return
         if timeout is not None:
             core.arm(me, timeout)
         try:
-            core.preempt(me, chosen)
+            chosen = core.choose()
+            if chosen is not me:
+                core.preempt(me, chosen)
         finally:
             core.disarm(me)
 
@@ -286,10 +285,10 @@ class Semaphore(Primitive):
         self.wanters.append(me)
         try:
             if self._value > 0 or not blocking:
+                if timeout is not None:
+                    core.arm(me, timeout)
                 chosen = core.choose()
                 if chosen is not me:
-                    if timeout is not None:
-                        core.arm(me, timeout)
                     core.preempt(me, chosen)
             else:
                 core.block(me, timeout)

@@ -121,10 +121,12 @@ class Lock(Primitive):
             return self.acquire(order=order)
         if blocking and me.spins and not self.spins:
             core.under_spin(me, "acquire")
-        if self.owner is None or not blocking:
+        if not blocking:
             chosen = core.choose()
             if chosen is not me:
-                self._wait_turn(me, chosen, blocking, timeout)
+                core.preempt(me, chosen)
+        elif self.owner is None:
+            self._wait_turn(me, timeout)
         else:
             self.wanters.append(me)
             try:
@@ -139,17 +141,17 @@ class Lock(Primitive):
         outcome(taken)
         return taken
 
-    def _wait_turn(self, me: Thread, chosen: Thread, blocking: bool, timeout: float) -> None:
-        """Preempted before a limited acquire of a free lock; others may take it meanwhile."""
+    def _wait_turn(self, me: Thread, timeout: float) -> None:
+        """Before a limited acquire of a free lock; others may take it meanwhile."""
         core = CORE
-        if not blocking:
-            core.preempt(me, chosen)
-            return
         me.excused = False
+        # Before the choice: who looks at the announced operations sees that it has a limit.
         core.arm(me, timeout)
         self.wanters.append(me)
         try:
-            core.preempt(me, chosen)
+            chosen = core.choose()
+            if chosen is not me:
+                core.preempt(me, chosen)
         finally:
             self.wanters.remove(me)
             core.disarm(me)

@@ -10,7 +10,7 @@ from harness.engine.core import CORE, current
 from harness.engine.thread import OUTSIDE, Group, Thread, called
 from harness.engine.view import View
 from harness.errors import UsageError
-from harness.sync.base import Primitive, point
+from harness.sync.base import Primitive, now, point
 from harness.sync.mutex import Lock
 
 
@@ -129,7 +129,7 @@ def sleep(seconds: float) -> None:
 def monotonic() -> float:
     """Virtual time in seconds since the schedule began; no schedule point."""
     current()
-    return CORE.clock
+    return now()
 
 
 class _Judging:

@@ -256,6 +256,14 @@ def test_a_timeout_of_zero_does_not_wait(name: str) -> None:
     assert {(False, 0.0)} == outcomes(program)
 
 
+def test_a_timeout_of_zero_is_over_whatever_others_do_to_the_object() -> None:
+    def program() -> None:
+        event = Event()
+        assert not parallel(lambda: event.wait(0), event.clear, event.clear)[0]
+
+    assert every(program).failure is None
+
+
 @pytest.mark.parametrize("name", TIMED)
 def test_with_early_timeouts_every_wait_still_ends_once(name: str) -> None:
     def program() -> None:

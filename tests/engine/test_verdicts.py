@@ -48,6 +48,22 @@ def _without_end() -> None:
     parallel(turn, turn)
 
 
+def _each_spins_for_the_other() -> None:
+    left, right = Shared(False), Shared(False)
+
+    def first() -> None:
+        while not left.get():
+            pass
+        right.set(True)
+
+    def second() -> None:
+        left.set(True)
+        while not right.get():
+            pass
+
+    parallel(first, second)
+
+
 @pytest.mark.parametrize(
     ("program", "options", "reason"),
     [
@@ -59,8 +75,28 @@ def _without_end() -> None:
         (_thread_without_operation, {}, "idler never performed an operation"),
         (_without_end, {"strategy": "pct", "steps_max": 20}, "every schedule hit the step bound"),
         (_without_end, {"strategy": "dfs", "steps_max": 20}, "every schedule hit the step bound"),
+        (
+            _each_spins_for_the_other,
+            {"strategy": "dfs", "preemptions": 0},
+            "would spin for ever with at most 0 preemptions; raise the bound",
+        ),
+        (
+            _each_spins_for_the_other,
+            {"strategy": "dfs", "preemptions": 0, "steps_max": 8},
+            "no schedule came to its end: 1 hit the step bound of 8, 1 were cut short",
+        ),
     ],
-    ids=["no time", "empty", "one thread", "in turn", "idle thread", "bound pct", "bound dfs"],
+    ids=[
+        "no time",
+        "empty",
+        "one thread",
+        "in turn",
+        "idle thread",
+        "bound pct",
+        "bound dfs",
+        "cut short",
+        "bound or cut",
+    ],
 )
 def test_what_proves_nothing_is_inconclusive(
     program: Callable[[], None], options: dict[str, object], reason: str

@@ -21,6 +21,7 @@ from harness import (
     current_thread,
     explore,
     invariant,
+    monotonic,
     parallel,
     sleep,
     spawn,
@@ -74,10 +75,18 @@ def test_the_outcomes_and_failures_are_those_of_every_interleaving(block: int) -
 
 
 def test_so_they_are_where_timeouts_fire_early() -> None:
-    families = ("attempt", "event", "semaphore", "condition", "cell")
-    reports = [_compare(draw(seed, families), early=True) for seed in range(20)]
+    families = ("attempt", "event", "semaphore", "condition", "queue", "time", "interrupt", "cell")
+    reports = [_compare(draw(seed, families), early=True) for seed in range(40)]
 
-    assert sum(report is not None for report in reports) >= 10
+    assert sum(report is not None for report in reports) >= 30
+
+
+def test_a_step_that_fails_hides_no_outcome_of_those_that_could_have_come_before_it() -> None:
+    """It ends the schedule, so nothing is known of what would have followed."""
+    report = _compare(draw(2_833, ("semaphore", "event", "attempt", "cell")))
+
+    assert report is not None
+    assert report.failing
 
 
 _OPTIMAL = ("cell", "atomic", "mutex", "spin", "thread")
@@ -170,6 +179,104 @@ def test_who_waits_first_depends_on_when_the_waits_were_announced() -> None:
     passes(program, "dpor", schedules=None)
 
     assert {(True, False), (False, True)} == seen
+
+
+def test_who_gets_a_permit_first_does_not_hang_on_who_gives_one_back() -> None:
+    """``later`` cannot come right before the release, but before the other's acquire it can."""
+    seen: set[object] = set()
+
+    def program() -> None:
+        permits, cell = Semaphore(1), Shared(0)
+
+        def later() -> None:
+            cell.set(1)
+            cell.set(2)
+            permits.acquire(timeout=2)
+
+        def borrower() -> bool:
+            taken = permits.acquire(timeout=1)
+            permits.release()
+            cell.get()
+            return taken
+
+        seen.add(parallel(later, borrower)[1])
+
+    passes(program, "dpor", schedules=None)
+
+    assert seen == {False, True}
+
+
+def _early(program: Callable[[], object]) -> Exploration:
+    report = explore(program, "dpor", schedules=None, stop_at_first=False, early_timeouts=True)
+    assert report.exhausted
+    return report
+
+
+def test_an_early_timeout_depends_on_the_clock_and_on_what_was_waited_for_alone() -> None:
+    def own_lock() -> None:
+        with Mutex():
+            pass
+
+    def own_cell() -> None:
+        cell = Shared(0)
+        for value in range(5):
+            cell.set(value)
+
+    def nap() -> None:
+        sleep(1)
+
+    assert _early(lambda: parallel(own_lock, own_lock)).schedules == 1
+    assert _early(lambda: parallel(nap, own_lock, own_cell)).schedules == 1
+    assert _early(lambda: parallel(nap, nap)).schedules == 2
+
+
+def test_who_reads_the_clock_sees_each_timeout_that_moves_it() -> None:
+    seen: set[object] = set()
+
+    def program() -> None:
+        cell = Shared(0)
+
+        def reader() -> float:
+            cell.get()
+            return monotonic()
+
+        seen.add(parallel(lambda: sleep(7), reader)[1])
+
+    assert _early(program).schedules == 2
+    assert seen == {0.0, 7.0}
+
+
+def test_a_limit_counts_from_the_announcement_also_where_the_wait_need_not_begin() -> None:
+    """The lock is free as ``patient`` comes to it, but no more once the clock has moved on."""
+    found: dict[str, set[object]] = {"dfs": set(), "dpor": set()}
+
+    for strategy, seen in found.items():
+
+        def program(seen: set[object] = seen) -> None:
+            lock = Mutex("m")
+
+            def patient() -> bool:
+                with lock:
+                    pass
+                taken = lock.acquire(timeout=1)
+                if taken:
+                    lock.release()
+                return taken
+
+            def holder() -> None:
+                sleep(2)
+                lock.acquire()
+                sleep(0)
+                lock.release()
+
+            seen.add(parallel(patient, holder)[0])
+
+        report = explore(
+            program, strategy, schedules=None, early_timeouts=True, stop_at_first=False
+        )
+        assert report.exhausted
+
+    assert found["dpor"] == found["dfs"] == {False, True}
 
 
 def test_a_deadlock_that_another_could_have_prevented_hides_nothing() -> None:

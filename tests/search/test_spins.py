@@ -6,8 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-from harness import Atomic, Shared, explore, parallel, yield_now
+from harness import (
+    Atomic,
+    Event,
+    Mutex,
+    Shared,
+    WaitQueue,
+    explore,
+    parallel,
+    sleep,
+    yield_now,
+)
 from harness.strategies.spins import ROUNDS
+from harness.sync import WaitResult
 
 searches = pytest.mark.parametrize("strategy", ["dfs", "dpor"])
 
@@ -114,6 +125,74 @@ def test_where_everybody_spins_the_schedule_runs_into_its_bound(strategy: str) -
     report = explore(program, strategy, schedules=20, steps_max=100)
 
     assert (report.verdict, report.exhausted) == ("inconclusive", False)
+
+
+def _patiently(event: Event, _queue: WaitQueue, _lock: Mutex) -> None:
+    while not event.wait(1):
+        pass
+
+
+def _asleep(event: Event, queue: WaitQueue, lock: Mutex) -> None:
+    with lock:
+        while not event.is_set():
+            queue.block(1, releasing=lock)
+
+
+def _napping(event: Event, _queue: WaitQueue, _lock: Mutex) -> None:
+    while not event.is_set():
+        sleep(1)
+
+
+@searches
+@pytest.mark.parametrize("wait", [_patiently, _asleep, _napping])
+@pytest.mark.parametrize("waiters", [1, 2])
+def test_a_wait_that_times_out_again_and_again_does_not_drown_a_search(
+    strategy: str, wait: Callable[[Event, WaitQueue, Mutex], None], waiters: int
+) -> None:
+    """Two of them do not wake each other for ever; their search is long, and so not run out."""
+
+    def program() -> None:
+        event, queue, lock = Event("e"), WaitQueue("q"), Mutex("m")
+
+        def waker() -> None:
+            with lock:
+                event.set()
+                queue.wake_all()
+
+        parallel(waker, *[lambda: wait(event, queue, lock)] * waiters)
+
+    schedules = 2_000 if waiters == 1 else 100
+    report = explore(program, strategy, schedules=schedules, early_timeouts=True)
+
+    assert report.verdict == "pass"
+    assert report.exhausted or waiters == 2
+    assert report.steps < report.schedules * 100
+
+
+@searches
+def test_a_bug_behind_an_early_timeout_is_found(strategy: str) -> None:
+    """The waiter must be out of the queue for its time, and not yet back, as it is woken."""
+
+    def program() -> None:
+        queue, lock, state = WaitQueue("q"), Mutex("m"), Shared("asleep", "state")
+
+        def waker() -> None:
+            with lock:
+                state.set("gone")
+                queue.wake_all()
+
+        def waiter() -> None:
+            with lock:
+                while queue.block(1, releasing=lock) is WaitResult.TIMED_OUT:
+                    assert state.get() == "asleep", "woken, and nobody told"
+
+        parallel(waiter, waker)
+
+    report = explore(program, strategy, schedules=2_000, early_timeouts=True)
+
+    assert report.failure is not None
+    assert report.failure.kind == "assertion"
+    assert report.steps < report.schedules * 100
 
 
 # -- loops that have an end of their own --------------------------------------------------------

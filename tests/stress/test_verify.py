@@ -33,6 +33,13 @@ def test_a_scenario_passes_where_the_search_came_to_its_end(cli: Cli) -> None:
     assert ran.json["blocked"] == 0
 
 
+def test_timeouts_that_fire_early_are_searched_to_the_end(cli: Cli) -> None:
+    ran = cli("verify", "evict-timer", "--json", scenarios=None)
+
+    assert (ran.code, ran.json["exhausted"], ran.json["blocked"]) == (0, True, 0)
+    assert ran.json["schedules"] > 50
+
+
 def test_a_budget_that_ends_first_leaves_it_open(cli: Cli) -> None:
     ran = cli("verify", "commit-supply", "--schedules", 5, "--json", scenarios=None)
 
@@ -41,9 +48,17 @@ def test_a_budget_that_ends_first_leaves_it_open(cli: Cli) -> None:
     assert "the budget ended first" in ran.json["scenarios"][0]["reason"]
 
 
-@pytest.mark.parametrize("options", [(), ("--preemptions", 1)], ids=["all", "bound"])
-def test_a_defect_of_the_seed_is_found(cli: Cli, options: tuple[object, ...]) -> None:
-    scenario = "close-lender-fault"
+@pytest.mark.parametrize(
+    ("scenario", "options"),
+    [
+        ("close-lender-fault", ()),
+        ("close-lender-fault", ("--preemptions", 1)),
+        ("evict-timer", ()),
+    ],
+)
+def test_a_defect_of_the_seed_is_found(
+    cli: Cli, scenario: str, options: tuple[object, ...]
+) -> None:
     ran = cli("verify", scenario, "--revision", "seed", *options, "--json", scenarios=None)
 
     assert (ran.code, ran.json["verdict"]) == (1, "fail")
