@@ -22,6 +22,7 @@ from stress import work
 from stress.artefacts import ROOT
 from stress.catalogue import Spec
 from stress.documents import Document
+from stress.program import PROGRAM
 
 # Findings with a picture of their own; each costs a replay, and about 50 KB.
 STORIES_MAX: Final = 20
@@ -64,7 +65,7 @@ def find(run: str, root: Path = ROOT) -> Path:
     known = sorted(path.name for path in runs.iterdir()) if runs.is_dir() else []
     if not run:
         if not known:
-            raise UsageError(f"no run below {root}; `python -m stress` makes one")
+            raise UsageError(f"no run below {root}; `{PROGRAM}` makes one")
         latest = root / "latest"
         return runs / (latest.resolve().name if latest.is_dir() else known[-1])
     for path in (Path(run), runs / run):

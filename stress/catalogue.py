@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from harness.errors import TokenError, UsageError
 from harness.sync import current_schedule
+from stress.program import PROGRAM
 
 if TYPE_CHECKING:
     from model.faults import FaultPlan
@@ -404,9 +405,7 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     if close:
         return f"unknown {what} {name!r}; did you mean {' or '.join(close)}?"
     if what == "scenario":
-        return (
-            f"unknown scenario {name!r}; `python -m stress list` shows the {len(names)} there are"
-        )
+        return f"unknown scenario {name!r}; `{PROGRAM} list` shows the {len(names)} there are"
     return f"unknown {what} {name!r}; known: {', '.join(names)}"
 
 

@@ -6,6 +6,7 @@ Only the declarations and what happens to errors are here; the bodies are in ``c
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -26,19 +27,17 @@ from stress.campaigns import cli as campaigns_cli
 from stress.exit_codes import ExitCode
 from stress.pictures import Pictures
 from stress.pool import WorkerError
+from stress.program import CALLED_INSTALLED, PROGRAM
 from stress.runner import SCHEDULES_DEFAULT, Options
 
-PROGRAM: Final = "python -m stress"
-INSTALLED: Final = "lockloom"
-# A shell completes programs, not modules that Python is told to run.
-_INSTALLED_CALL: Final = Path(sys.argv[0]).stem == INSTALLED
 # No scenario has a longer name, and no token is shorter.
 _NAME_CHARS_MAX: Final = 40
 
 app = typer.Typer(
     name="stress",
     help=help_texts.MAIN,
-    add_completion=_INSTALLED_CALL,
+    # A shell completes programs, not modules that Python is told to run.
+    add_completion=CALLED_INSTALLED,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=False,
@@ -103,11 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code; ``argv`` of None takes the process's own."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show an arrow must not end the program.
+            stream.reconfigure(errors="backslashreplace")
     logging_setup.configure()
     try:
-        code = app(
-            args=args, prog_name=INSTALLED if _INSTALLED_CALL else PROGRAM, standalone_mode=False
-        )
+        code = app(args=args, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except BrokenPipeError:

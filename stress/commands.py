@@ -356,7 +356,7 @@ def hunt_defects(only: Sequence[str], options: Options, *, json: bool) -> ExitCo
     """``defects``: rediscover the latent defects of the seed."""
     quarries = hunts.defect_quarries(only)
     if not quarries:
-        raise UsageError("no scenario of the catalogue shows a defect; see `python -m stress list`")
+        raise UsageError(f"no scenario of the catalogue shows a defect; see `{PROGRAM} list`")
     return _hunt(quarries, options, json=json)
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from harness.search.evidence import Evidence
 from harness.search.named import Aligned
+from harness.trace.events import as_json
 from stress.catalogue import Scenario
 from stress.hunts import Bag, Catch
 from stress.runner import Report, Result
@@ -22,7 +23,7 @@ Document = dict[str, Any]
 
 def encode(document: Document) -> str:
     """As text, two spaces of indentation."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return msgspec.json.format(as_json(document), indent=2).decode()
 
 
 def of_catalogue(entries: list[Scenario]) -> Document:

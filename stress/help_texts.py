@@ -1,4 +1,4 @@
-"""What ``--help`` says: examples first.
+"""What ``--help`` says: examples first, with the program as it was called.
 
 A line with only a backspace keeps the lines of the paragraph after it as they are.
 """
@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-MAIN: Final = """\
+from stress.program import PROGRAM
+
+
+def _said(text: str) -> str:
+    return text.replace("python -m stress", PROGRAM)
+
+
+MAIN: Final = _said("""\
 \b
 Examples:
   python -m stress                                the main job: everything, in about a minute
@@ -23,26 +30,26 @@ Examples:
 \b
 Exit codes: 0 pass, 1 finding, 2 wrong usage, 3 inconclusive, 70 an error of our own,
 130 interrupted. Each command has its own --help.
-"""
+""")
 
-LIST: Final = """\
+LIST: Final = _said("""\
 \b
 Examples:
   python -m stress list
   python -m stress list 'commit*' --json
 
 Scenarios: their threads, tags, what of the kernel they exercise, which planted bugs they catch.
-"""
+""")
 
-SHOW: Final = """\
+SHOW: Final = _said("""\
 \b
 Example:
   python -m stress show TOKEN
 
 What a token holds: scenario, revision, mutant, faults, seed, versions. Nothing is run.
-"""
+""")
 
-RUN: Final = """\
+RUN: Final = _said("""\
 \b
 Examples:
   python -m stress run
@@ -52,9 +59,9 @@ Examples:
 
 Explore scenarios. Without names all of them; then the canary must be found and the vacuous one
 come out inconclusive, and neither decides the verdict of the run.
-"""
+""")
 
-REPLAY: Final = """\
+REPLAY: Final = _said("""\
 \b
 Examples:
   python -m stress replay TOKEN
@@ -67,9 +74,9 @@ Examples:
 Run one schedule again, recorded in full. Exit codes: 1 reproduced, 0 it no longer fails, 3 it
 no longer fits the program. A named schedule is followed as far as the changed program allows, and
 what no longer fits is listed.
-"""
+""")
 
-REPORT: Final = """\
+REPORT: Final = _said("""\
 \b
 Examples:
   python -m stress report                         the newest run below .stress/
@@ -77,9 +84,9 @@ Examples:
 
 Make one HTML file of a campaign: verdicts, rates, findings by fingerprint with their interleavings,
 the lock graph. Findings are replayed for it. Without --html it goes into the run's folder.
-"""
+""")
 
-MINIMIZE: Final = """\
+MINIMIZE: Final = _said("""\
 \b
 Examples:
   python -m stress minimize TOKEN
@@ -88,9 +95,9 @@ Examples:
 Find a schedule that fails in the same way with the fewest preemptions, then the fewest switches,
 then the fewest steps; say what proves it; and show the one pair of steps whose order decides, the
 failing and the passing order side by side. Exit code 3 where the token no longer fails.
-"""
+""")
 
-VERIFY: Final = """\
+VERIFY: Final = _said("""\
 \b
 Examples:
   python -m stress verify commit-supply
@@ -99,9 +106,9 @@ Examples:
 
 Run every interleaving that differs from the others, or every one with few preemptions. Passes only
 where the search came to its end; exit code 3 where a budget ended first.
-"""
+""")
 
-MUTANTS: Final = """\
+MUTANTS: Final = _said("""\
 \b
 Examples:
   python -m stress mutants
@@ -114,9 +121,9 @@ control was found. A search with a bound takes each mutant's own depth where non
 
 With --matrix each bug is tried on every scenario, and the scenarios that are alone in catching one
 are counted: a catalogue of general scenarios has few of them.
-"""
+""")
 
-DEFECTS: Final = """\
+DEFECTS: Final = _said("""\
 \b
 Examples:
   python -m stress defects
@@ -124,9 +131,9 @@ Examples:
 
 Rediscover the latent defects of the seed revision, each alone. Their controls are the same
 scenarios on the fixed revision. Exit code 1 where one was missed or a control was found.
-"""
+""")
 
-AUDIT: Final = """\
+AUDIT: Final = _said("""\
 \b
 Examples:
   python -m stress audit locks.jsonl.gz
@@ -141,18 +148,18 @@ reached or could have reached. A folder is searched.
 Every finding has a tier: observed (a run did it), confirmed (--replay did it), predicted (with the
 schedule that leads there), possible (nothing rules it out), latent (the order of classes alone).
 What was dropped stands at the end, with its reason.
-"""
+""")
 
-BENCH: Final = """\
+BENCH: Final = _said("""\
 \b
 Example:
   python -m stress bench --json
 
 The engine beside the bare hand-offs of the same schedules, and one scenario of the model with
 its checks on and off, all in one run.
-"""
+""")
 
-CAMPAIGN: Final = """\
+CAMPAIGN: Final = _said("""\
 \b
 Examples:
   python -m stress campaign run plan.toml
@@ -163,9 +170,9 @@ Examples:
 Explore scenarios x strategies x seeds x faults in numbered parts. What each part found is in the
 store the moment it is done: killed at any time, a campaign goes on where it was, and ends with the
 result of an undisturbed one.
-"""
+""")
 
-CAMPAIGN_RUN: Final = """\
+CAMPAIGN_RUN: Final = _said("""\
 \b
 Examples:
   python -m stress campaign run plan.toml --name nightly
@@ -175,18 +182,18 @@ Examples:
 
 Begin a campaign. A part is one scenario under one strategy with one seed; it is the same schedules
 wherever it is run. The canary and the vacuous scenario run first.
-"""
+""")
 
-CAMPAIGN_RESUME: Final = """\
+CAMPAIGN_RESUME: Final = _said("""\
 \b
 Examples:
   python -m stress campaign resume
   python -m stress campaign resume nightly --jobs 2
 
 Run the parts that are not in the store, those that were given up included.
-"""
+""")
 
-CAMPAIGN_REPORT: Final = """\
+CAMPAIGN_REPORT: Final = _said("""\
 \b
 Examples:
   python -m stress campaign report
@@ -195,39 +202,39 @@ Examples:
 Verdicts by scenario, strategy and faults; findings by fingerprint, each with its easiest token;
 what came to nothing, and why. Works while the campaign runs. The key `result` of --json does not
 depend on how the campaign was run.
-"""
+""")
 
-CAMPAIGN_LIST: Final = """\
+CAMPAIGN_LIST: Final = _said("""\
 \b
 Example:
   python -m stress campaign list
 
 The campaigns of a store, the newest first.
-"""
+""")
 
-CAMPAIGN_DIFF: Final = """\
+CAMPAIGN_DIFF: Final = _said("""\
 \b
 Example:
   python -m stress campaign diff monday tuesday
 
 Findings that appeared, are gone, or are still there, and verdicts that changed. Exit code 1 where
 one appeared.
-"""
+""")
 
-CAMPAIGN_CHECK: Final = """\
+CAMPAIGN_CHECK: Final = _said("""\
 \b
 Example:
   python -m stress campaign check nightly --parts 1,17-20
 
 Run parts again, here, and compare each with what the store has of it. Exit code 1 where one
 differs.
-"""
+""")
 
-CAMPAIGN_EXPORT: Final = """\
+CAMPAIGN_EXPORT: Final = _said("""\
 \b
 Examples:
   python -m stress campaign export nightly -o tables
   python -m stress campaign export nightly --format parquet
 
 Write parts, findings, coverage, losses and sessions as one file each.
-"""
+""")

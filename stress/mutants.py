@@ -29,6 +29,7 @@ from typing import Any, Final
 from harness.errors import InternalError, TokenError, UsageError
 from stress import catalogue
 from stress.catalogue import Spec
+from stress.program import PROGRAM
 
 _FIELDS: Final[dict[str, type]] = {
     "id": str,
@@ -170,7 +171,7 @@ def install_for(spec: Spec, path: Path | None = None) -> Installed | None:
     if spec.edit and mutant.edit != spec.edit:
         raise TokenError(
             f"mutant {spec.mutant} has been edited since this token was made; "
-            f"find it again with `python -m stress mutants --only {spec.mutant}`"
+            f"find it again with `{PROGRAM} mutants --only {spec.mutant}`"
         )
     return install(mutant)
 

@@ -19,6 +19,7 @@ from stress.catalogue import Spec
 from stress.commands import say
 from stress.exit_codes import ExitCode
 from stress.pool import Crash, Task, run_tasks
+from stress.program import PROGRAM
 from stress.runner import Options
 from stress.work import Conclusion, Found
 
@@ -71,7 +72,7 @@ def verify(
         UsageError: No scenario is named, or an option cannot work.
     """
     if not names:
-        raise UsageError("verify which scenario? `python -m stress list` shows them; '*' is all")
+        raise UsageError(f"verify which scenario? `{PROGRAM} list` shows them; '*' is all")
     options.check()
     specs = [
         catalogue.with_params(Spec(entry.name, revision=revision, faults=faults), params)

@@ -33,7 +33,7 @@ from harness.search.recording import (
 from harness.search.setup import Program
 from harness.search.stage import Stage
 from harness.strategies.base import deciding
-from harness.trace.events import Step, Story
+from harness.trace.events import Step, Story, as_json
 from harness.trace.story import tell
 from harness.trace.token import decode
 
@@ -76,8 +76,8 @@ class Named(msgspec.Struct, frozen=True):
 
     def text(self) -> str:
         """As JSON, one operation a line."""
-        head = msgspec.json.encode({"format": FORMAT, "token": self.token}).decode()[:-1]
-        lines = [msgspec.json.encode(operation).decode() for operation in self.operations]
+        head = as_json({"format": FORMAT, "token": self.token}).decode()[:-1]
+        lines = [as_json(operation).decode() for operation in self.operations]
         return head + ',"operations":[\n' + ",\n".join(lines) + "\n]}\n"
 
     @classmethod

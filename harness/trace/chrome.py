@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
-
-from harness.trace.events import Story
+from harness.trace.events import Story, as_json
 from harness.trace.lanes import Span, arrows, holds, waits
 
 _PID: Final = 1
@@ -81,7 +79,7 @@ class ChromeTrace:
     def encode(self, **facts: object) -> bytes:
         """The file; ``facts`` are shown on the UI's page about the trace."""
         document = {"traceEvents": self._events, "displayTimeUnit": "ns", "otherData": facts}
-        return msgspec.json.encode(document) + b"\n"
+        return as_json(document) + b"\n"
 
     def _name(self, lane: int, what: str, name: str) -> None:
         self._events.append(

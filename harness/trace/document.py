@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from harness.trace import events
 from harness.trace.events import Story
 from harness.trace.lanes import Arrow, Span, arrows, holds, waits
 
@@ -44,13 +45,13 @@ def document(story: Story, **facts: str | int) -> TraceDocument:
 
 def as_json(story: Story, **facts: str | int) -> bytes:
     """The document as a file, with two spaces of indentation."""
-    encoded = msgspec.json.encode(document(story, **facts))
+    encoded = events.as_json(document(story, **facts))
     return msgspec.json.format(encoded, indent=2) + b"\n"
 
 
 def as_lines(story: Story) -> bytes:
     """The steps alone, as JSON lines: for tools that read a line at a time."""
-    return b"".join(msgspec.json.encode(step) + b"\n" for step in story.steps)
+    return b"".join(events.as_json(step) + b"\n" for step in story.steps)
 
 
 def trace_schema() -> dict[str, Any]:

@@ -6,9 +6,32 @@ are made from them alone. Nothing here differs between two recordings of the sam
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from harness.engine.view import Placed
+
+
+def writable(text: str) -> str:
+    """``text`` as UTF-8 can carry it: lone surrogates, as in names of files, come escaped."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def as_json(value: object) -> bytes:
+    """``value`` as JSON; see ``writable``."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_all_writable(msgspec.to_builtins(value)))
+
+
+def _all_writable(value: Any) -> Any:
+    if isinstance(value, str):
+        return writable(value)
+    if isinstance(value, dict):
+        return {_all_writable(key): _all_writable(each) for key, each in value.items()}
+    return [_all_writable(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 class Site(msgspec.Struct, frozen=True):

@@ -45,7 +45,7 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.lockorder.classes import LockFlags, flag_names
-from harness.trace.events import ObjectInfo, Site, Step, Story, ThreadState
+from harness.trace.events import ObjectInfo, Site, Step, Story, ThreadState, as_json
 from harness.trace.packed import check, packing
 
 VERSION: Final = 1
@@ -432,7 +432,7 @@ class _RunWriter:
 
     def line(self, value: dict[str, Any] | list[Any]) -> None:
         """Add one line."""
-        self.lines.append(msgspec.json.encode(value))
+        self.lines.append(as_json(value))
 
     def event(self, draft: _Draft) -> None:
         """Add an event, and what it is the first to use."""

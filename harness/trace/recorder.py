@@ -19,6 +19,8 @@ from harness.trace.film import Film
 from harness.trace.site import site_of
 
 _TAKING = ("acquire", "re-acquire", "try-acquire", "read-acquire", "write-acquire")
+# Every text has bytes, also one that UTF-8 cannot carry.
+_UTF8 = ("utf-8", "backslashreplace")
 _PLAIN = (bool, int, float, str, bytes, type(None))
 
 
@@ -262,8 +264,10 @@ def digest(steps: Sequence[Step], kind: str, sites: Sequence[Site | None]) -> st
     """16 hex digits over thread, operation, object, outcome of every step, and kind and sites."""
     text = hashlib.sha256()
     for step in steps:
-        text.update(f"{step.thread}|{step.name}|{step.kind}|{step.obj}|{step.outcome}\n".encode())
-    text.update(f"{kind}|{'|'.join(map(named, sites))}".encode())
+        text.update(
+            f"{step.thread}|{step.name}|{step.kind}|{step.obj}|{step.outcome}\n".encode(*_UTF8)
+        )
+    text.update(f"{kind}|{'|'.join(map(named, sites))}".encode(*_UTF8))
     return text.hexdigest()[:16]
 
 
@@ -275,9 +279,9 @@ def named(site: Site | None) -> str:
 def fingerprint(kind: str, rule: str, sites: Sequence[Site | None]) -> str:
     """8 hex digits over kind, exception type or rule, and the sites involved, in any order."""
     text = f"{kind}|{rule}|{'|'.join(sorted(map(named, sites)))}"
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(text.encode(*_UTF8)).hexdigest()[:8]
 
 
 def checkpoint(step: Step) -> bytes:
     """What a token remembers of one step, before it is folded to a byte."""
-    return f"{step.thread}|{step.kind}|{step.obj}".encode()
+    return f"{step.thread}|{step.kind}|{step.obj}".encode(*_UTF8)

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.trace.events import Site, Step, Story, ThreadState, Wait
+from harness.trace.events import Site, Step, Story, ThreadState, Wait, writable
 from harness.trace.interleaving import closing, compact, place, stuck, table
 
 _FRAMES_MAX = 4
@@ -60,7 +60,7 @@ def render(
         if section:
             lines += ["", *section]
     lines += ["", "replay it:", *command_lines(replay_command, width)]
-    return "\n".join(lines)
+    return writable("\n".join(lines))
 
 
 def _head(story: Story, facts: dict[str, object], width: int) -> list[str]:

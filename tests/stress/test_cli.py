@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stress_cli import Cli, environment
+from stress_cli import Cli, environment, run_stress
 
 TOYS = ["toy-abba", "toy-clean", "toy-late", "toy-order", "toy-drawn", "toy-canary", "toy-vacuous"]
 FAILURE_KEYS = {"kind", "message", "token", "schedule", "preemptions", "fingerprint"}
@@ -493,3 +493,38 @@ def test_a_run_counts_the_histories_that_were_judged(cli: Cli) -> None:
     out = cli("run", *names, "--schedules", "4", "--strategy", "random").out
     assert "8 of 12 histories checked, 4 abandoned" in out
     assert f"  create-lender: 4 abandoned ({unknown})" in out
+
+
+def called(name: str, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as one whose file has that name."""
+    code = f"import sys; sys.argv[0] = '/bin/{name}'; from stress.cli import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *args],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment() | more,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_help_errors_and_commands_name_the_program_as_it_was_called() -> None:
+    told = called("lockloom", "run", "--help").stdout
+    wrong = called("lockloom", "verify").stderr
+
+    assert told.startswith("Usage: lockloom run ")
+    assert "  lockloom run --html report.html" in told
+    assert "`lockloom list` shows them" in wrong
+    for text in (told, wrong):
+        assert "python -m stress" not in text
+    told = called("x", "list", "--help", LOCKLOOM_COMMAND="tox -e stress --").stdout
+    assert told.startswith("Usage: tox -e stress -- list ")
+
+
+def test_a_terminal_that_cannot_show_an_arrow_gets_it_escaped(cli: Cli, tmp_path: Path) -> None:
+    token = found_by(cli, "toy-abba")
+    told = run_stress(tmp_path, "replay", token, PYTHONIOENCODING="ascii")
+
+    assert (1, "") == (told.code, told.err)
+    assert "\\u2717 deadlock" in told.out

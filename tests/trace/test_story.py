@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 from exploring import failure
 
-from harness import Shared, parallel
+from harness import Mutex, Shared, explore, note, parallel, replay
+from harness.trace import chrome, document
+from harness.trace.locklog import LockLog
 
 
 def require(condition: object, text: str) -> None:
@@ -56,3 +60,43 @@ def test_a_chained_exception_keeps_its_cause() -> None:
 
     assert text.index("AssertionError: inner") < text.index("ValueError: outer")
     assert "in require" not in text
+
+
+def test_text_that_utf8_cannot_carry_comes_escaped_in_everything_that_is_written() -> None:
+    """Lone surrogates: names of files that are no UTF-8, as Python hands them to a program."""
+
+    def program() -> None:
+        mutex, cell = Mutex("mutex \udc80"), Shared("\ud800", "cell \udcfe")
+
+        def work() -> None:
+            with mutex:
+                before = cell.get()
+            note("note \udc81")
+            with mutex:
+                cell.set(before + "\udcff")
+
+        parallel(work, work, names=("one \udc82", "two"))
+        assert len(cell.get()) == 3, "lost \udc83"
+
+    found = explore(program).failure
+    assert found is not None
+    story = found.story()
+    with io.BytesIO() as log:
+        with LockLog(log) as writer:
+            writer.story("run", story)
+        written = log.getvalue()
+
+    for text in (
+        found.text(),
+        document.as_json(story).decode(),
+        document.as_lines(story).decode(),
+        chrome.of_story(story).decode(),
+        found.named().text(),
+        written.decode(),
+        found.html(),
+    ):
+        assert text.encode()
+        assert "udc80" in text
+    again = replay(program, found.token)
+    assert again is not None
+    assert again.digest == found.digest
