@@ -278,7 +278,7 @@ def _for_page(gathered: Result) -> documents.Document:
     scenarios = []
     for row, group in zip(document["combinations"], gathered.groups, strict=True):
         mine = [
-            {**finding, "message": finding["message"]}
+            finding
             for finding in document["findings"]
             if finding["scenario"] == row["scenario"] and finding["strategy"] == row["strategy"]
         ]

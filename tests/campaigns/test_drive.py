@@ -102,6 +102,33 @@ def test_a_campaign_that_dies_again_and_again_ends_with_the_same_result(
     assert not store.losses(campaign)
 
 
+@pytest.mark.parametrize("easiest", [(0, 9, 4), (1, 3, 4), (1, 5, 3)])
+def test_the_token_that_is_kept_has_the_fewest_preemptions_then_steps_then_is_the_first(
+    store: Store, easiest: tuple[int, int, int]
+) -> None:
+    """Parts 3 to 5 of the plan are made to fail alike, one of them more simply."""
+    wanted = dict.fromkeys((3, 4, 5), (1, 5))
+    wanted[easiest[2]] = easiest[:2]
+
+    def alike(job: Job, outcome: Outcome) -> Value:
+        if job.number not in wanted:
+            return altered(outcome, found=())
+        preemptions, steps = wanted[job.number]
+        token = f"token of {job.number}"
+        return altered(
+            outcome,
+            found=(parts.Found("f" * 8, "deadlock", "m", token, 1, preemptions, steps, "d"),),
+        )
+
+    plan = made(["toy-clean"], seeds="0-8", schedules=10)
+    campaign = begin(store, plan)
+    drive(store, campaign, Here(newest_first=True, upset=alike))
+    (finding,) = outcome_of(store, campaign)["findings"]
+
+    assert (finding["token"], finding["part"]) == (f"token of {easiest[2]}", easiest[2])
+    assert (finding["seed"], finding["parts"]) == (easiest[2] - 3, 3)
+
+
 def crashing(*numbers: int, times: int = 1) -> Upset:
     left = dict.fromkeys(numbers, times)
 

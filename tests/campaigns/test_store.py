@@ -249,7 +249,9 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
         Store(str(tmp_path / "text" / "below.sqlite"), make=True, patience=0.0)
 
 
-def test_a_locked_store_is_waited_for(tmp_path: Path) -> None:
+def test_a_locked_store_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # SQLite itself gives up sooner.
+    monkeypatch.setattr("stress.campaigns.store._BUSY_SECONDS", 0.01)
     path = tmp_path / "locked.sqlite"
     with Store(str(path), make=True, patience=10.0) as store:
         campaign, key, outcome = entered(store)

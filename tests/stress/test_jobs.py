@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import worker_tasks
+from kill_campaigns import alive
 from stress_cli import Cli, environment
 from worker_tasks import break_down, die, double, process_of, segfault, spin
 
 from stress import documents
 from stress.catalogue import Spec
 from stress.hunts import Bag, Catch, Quarry
-from stress.pool import Crash, Task, WorkerError, call_fresh, run_tasks
+from stress.pool import Crash, Keeper, Task, WorkerError, call_fresh, run_tasks
 
 TOYS = ["toy-abba", "toy-clean", "toy-late", "toy-order", "toy-drawn"]
 
@@ -169,6 +171,59 @@ def test_a_worn_process_is_replaced() -> None:
     answers = dict(run_tasks(tasks(*made), 1, worn=lambda _: True))
 
     assert len(set(answers.values())) == 3
+
+
+ORPHAN = """
+from stress.pool import Task, run_tasks
+from worker_tasks import announce_and_spin
+
+if __name__ == "__main__":
+    waiting = [Task("", announce_and_spin, ("worker.pid",))]
+    list(run_tasks(lambda: waiting.pop() if waiting else None, 1))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker ends after its task")
+def test_no_worker_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Not even one that would never look whether there is still a parent."""
+    (tmp_path / "orphan.py").write_text(ORPHAN)
+    parent = subprocess.Popen(
+        [sys.executable, "orphan.py"],
+        cwd=tmp_path,
+        env=environment(path=Path(worker_tasks.__file__).parent),
+    )
+    said = tmp_path / "worker.pid"
+    until = time.monotonic() + 60
+    while not (said.exists() and said.read_text()) and time.monotonic() < until:
+        time.sleep(0.01)
+    worker = int(said.read_text())
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 10
+    while alive(worker) and time.monotonic() < until:
+        time.sleep(0.01)
+
+    survived = alive(worker)
+    if survived:
+        os.kill(worker, signal.SIGKILL)
+    assert not survived
+
+
+def test_a_process_that_is_kept_serves_call_after_call_until_it_dies() -> None:
+    keeper = Keeper(0, worn=lambda value: value == 42)
+    first, second = (keeper.call(Task("", process_of, (0,))) for _ in range(2))
+    crash = keeper.call(Task("", die, (3,)))
+    third = keeper.call(Task("", process_of, (0,)))
+    late = keeper.call(Task("", spin, (1,), seconds=0.2))
+    fourth = keeper.call(Task("", process_of, (0,)))
+    worn = keeper.call(Task("", double, (21,)))
+    fifth = keeper.call(Task("", process_of, (0,)))
+    keeper.close()
+
+    assert first == second
+    assert (crash, str(late), worn) == (Crash(3), "no answer within 0.2 s", 42)
+    assert len({first, third, fourth, fifth}) == 4
+    assert not any(map(alive, (first, third, fourth, fifth)))
 
 
 def test_what_a_task_raises_arrives_with_its_traceback() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import os
+from pathlib import Path
 
 from stress import pool
 
@@ -23,6 +24,12 @@ def process_of(_number: int) -> int:
 
 def spin(said: int) -> None:
     pool.note(said)
+    while True:
+        pass
+
+
+def announce_and_spin(path: str) -> None:
+    Path(path).write_text(str(os.getpid()), encoding="utf-8")
     while True:
         pass
 
