@@ -35,7 +35,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -87,8 +87,20 @@ class Rig:
         store: str = "",
         name: str = _NAME,
         cluster: bool = False,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Args: store: A database URL; empty for a file in the folder."""
+        """Make them.
+
+        Args:
+            folder: Empty.
+            jobs: Processes of a session.
+            plan: As TOML.
+            store: A database URL; empty for a file in the folder.
+            name: Of the campaign.
+            cluster: Run the parts on Dask.
+            variables: The environment of the sessions; None for that of this script.
+        """
+        self._variables = environment() if variables is None else variables
         self._cluster = ["--cluster", "local"] if cluster else []
         self.folder = folder
         self._jobs = jobs
@@ -109,7 +121,7 @@ class Rig:
         return subprocess.Popen(  # noqa: S603 - ours
             [sys.executable, "-m", "stress", "campaign", *words],
             cwd=self.folder,
-            env=environment(),
+            env=self._variables,
             stdout=output,
             stderr=output,
         )

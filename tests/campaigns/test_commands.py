@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from kill_campaigns import Rig
-from stress_cli import TOYS, Cli, Ran, run_stress
+from stress_cli import TOYS, Cli, Ran, environment, run_stress
 
 PLAN = """
 seeds = "0-5"
@@ -61,6 +61,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     return folder, ran
 
 
+@pytest.mark.once
 def test_a_campaign_is_run_from_a_file_and_reported(undisturbed: tuple[Path, Ran]) -> None:
     folder, ran = undisturbed
 
@@ -78,6 +79,7 @@ def test_a_campaign_is_run_from_a_file_and_reported(undisturbed: tuple[Path, Ran
     assert replayed.json["digest"] == finding["digest"]
 
 
+@pytest.mark.once
 def test_what_is_kept_can_be_reported_listed_compared_and_taken_away(
     undisturbed: tuple[Path, Ran], call: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +102,7 @@ def test_what_is_kept_can_be_reported_listed_compared_and_taken_away(
     assert [row["number"] for row in rows] == [str(number) for number in range(1, 15)]
 
 
+@pytest.mark.once
 def test_parts_run_again_are_the_same_and_a_changed_result_is_noticed(
     undisturbed: tuple[Path, Ran], tmp_path: Path
 ) -> None:
@@ -126,7 +129,7 @@ def test_a_campaign_that_is_killed_goes_on_and_ends_as_an_undisturbed_one(
 ) -> None:
     """At three instants of its own; benchmarks/kill_campaigns.py does this by the dozen."""
     draw = random.Random(7)
-    rig = Rig(tmp_path, plan=PLAN, name="first")
+    rig = Rig(tmp_path, plan=PLAN, name="first", variables=environment())
     struck = [rig.disturb("worker", 2, draw), rig.disturb("all", 4, draw)]
     after = rig.entered()
     struck.append(rig.disturb("parent", 7, draw))
