@@ -152,6 +152,7 @@ class Driver:
             left = self._plan.seconds - self._store.spent(self._campaign)
             self._until = self._began + left
         self._number = self._store.begin(self._campaign, self._workers.jobs, self._workers.place)
+        self._store.reopen(self._campaign)
         done = self._store.done(self._campaign)
         self._todo = (job for job in self._plan.jobs() if job.number not in done)
         try:

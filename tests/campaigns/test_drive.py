@@ -175,10 +175,19 @@ def test_a_part_that_always_dies_is_given_up_and_reported(
     (loss, _) = store.losses(campaign)
     assert (loss.schedules, loss.stacks) == (7, "the stacks")
 
-    # Nothing is final about it: another session tries it once more.
-    again = Here()
+    # Nothing is final about it: another session tries it once more, and meanwhile it is not done.
+    assert store.campaign("it").finished
+    unfinished: list[str] = []
+
+    def look(_job: Job, outcome: Outcome) -> Value:
+        unfinished.append(store.campaign("it").finished)
+        return outcome
+
+    again = Here(upset=look)
     drive(store, campaign, again)
     assert again.ran == [lost.number]
+    assert unfinished == [""]
+    assert store.campaign("it").finished
     assert outcome_of(store, campaign) == undisturbed
 
 
