@@ -134,8 +134,6 @@ class Cluster:
         if future.status == "cancelled":
             raise self._gone("the parts under way were cancelled")
         error = future.exception()
-        if isinstance(error, UsageError):
-            raise error
         if error is not None:
             return Crash(None, f"{type(error).__name__} on the cluster: {error}".splitlines()[0])
         value: Outcome | Crash = future.result()
