@@ -103,8 +103,8 @@ class Options:
             raise UsageError(f"--seconds must be more than 0, got {self.seconds:g}")
         if not 0 <= self.seed <= SEED_MAX:
             raise UsageError(f"--seed must be from 0 to {SEED_MAX}, got {self.seed}")
-        if self.mode == "free" and (self.sequential or self.logged):
-            what = "--lock-log" if self.logged else f"--strategy {self.strategy}"
+        if self.mode == "free" and self.sequential:
+            what = f"--strategy {self.strategy}"
             raise UsageError(f"--mode free decides no schedule, which {what} needs; leave it out")
         if self.logged and self.sequential:
             raise UsageError(

@@ -26,6 +26,7 @@ from harness.explore import (
     replay,
     replay_story,
 )
+from harness.search.captured import free_part
 from harness.search.directed import Leg, reach
 from harness.search.learning import Memory
 from harness.search.minimize import Minimized, minimized
@@ -125,13 +126,33 @@ def explore_block(
         logged: Schedules up to this number are run again for the lock log.
     """
     program = program_of(spec)
+    log = io.BytesIO()
+    if setup.mode == "free" and logged:
+        return Block(_free_and_logged(spec, setup, first, last, seconds, log), log.getvalue())
     learning = _MEMORY.of((spec, setup))
     part = explore_part(program, setup, first, last, seconds=seconds, worker=0, learning=learning)
-    log = io.BytesIO()
     log_last = min(first + part.schedules - 1, logged)
     if log_last >= first:
         _write_log(spec, setup, program, range(first, log_last + 1), log)
     return Block(part, log.getvalue())
+
+
+def _free_and_logged(
+    spec: Spec,
+    setup: Setup,
+    first: int,
+    last: int | None,
+    seconds: float | None,
+    log: io.BytesIO,
+) -> Part:
+    """Run schedules freely and log them as they run: nobody can run them again."""
+    with LockLog(log) as writer:
+
+        def write(schedule: int, story: Story, times: list[int]) -> None:
+            run = f"{spec.scenario}#{schedule}"
+            writer.free_story(run, story, times, seed=setup.seed, mode="free", **spec.meta())
+
+        return free_part(program_of(spec), setup, first, last, seconds=seconds, sink=write)
 
 
 def _write_log(

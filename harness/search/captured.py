@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from typing import Final
 
-from harness.engine.core import Core
+from harness.engine.core import CORE, Core
 from harness.engine.finding import Finding
 from harness.engine.pool import Watchdog
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.search.attempts import following_order
-from harness.search.free import Free, FreePool, freely, run_freely
+from harness.search.free import Free, FreePool, FreeRecorder, freely, run_freely
 from harness.search.part import Part, count
 from harness.search.recording import key_of, order_key, record, resolved, told
 from harness.search.setup import Program, Progress, Setup
 from harness.search.stage import Stage
+from harness.trace.events import Story
+from harness.trace.story import tell
 
 _COLLECT_EVERY: Final = 64
 _PROGRESS_EVERY: Final = 8
+
+Sink = Callable[[int, Story, list[int]], None]
 
 
 def free_part(
@@ -29,15 +34,19 @@ def free_part(
     *,
     seconds: float | None = None,
     progress: Progress | None = None,
+    sink: Sink | None = None,
 ) -> Part:
     """Run schedules ``first`` to ``last`` freely; arguments as for ``explore_part``.
+
+    ``sink`` is called after each with its number, its story and the time of each step. Recording
+    makes threads wait for each other a little more.
 
     A failure counts once its order of operations fails under control too; see ``Part.unconfirmed``.
     """
     part = Part(first, rules=setup.rules())
     began = time.monotonic()
     with Stage(setup.hang_seconds, settle=False) as stage:
-        run = _FreeRun(stage, program, setup, part)
+        run = _FreeRun(stage, program, setup, part, sink)
         with Watchdog(run.pool, setup.hang_seconds) as watchdog:
             schedule = first
             while not part.cut and (last is None or schedule <= last):
@@ -67,7 +76,10 @@ def free_part(
 class _FreeRun:
     """One exploration's free schedules, and what is kept of them."""
 
-    def __init__(self, stage: Stage, program: Program, setup: Setup, part: Part) -> None:
+    def __init__(
+        self, stage: Stage, program: Program, setup: Setup, part: Part, sink: Sink | None
+    ) -> None:
+        self._sink = sink
         self.pool = FreePool()
         self._stage = stage
         self._program = program
@@ -80,8 +92,17 @@ class _FreeRun:
         rules = self._part.rules
         self._known = len(rules.findings)
         rules.begin(schedule)
+        recorder = None if self._sink is None else FreeRecorder(CORE)
+        limits = self._setup.limits()
         with freely():
-            return run_freely(self._program, self.pool, rules, self._setup.limits(), free, schedule)
+            core = run_freely(self._program, self.pool, rules, limits, free, schedule, recorder)
+        if self._sink is not None and recorder is not None and core.cut != "hang":
+            finding = core.finding
+            error = None if finding is None else finding.error
+            self._sink(schedule, tell(finding, recorder, self._setup.steps_max), recorder.times)
+            if finding is not None:
+                finding.error = error  # whoever captures the failure lets go of it
+        return core
 
     def enter(self, core: Core, schedule: int, free: Free) -> None:
         """Count it, and bring what failed under control."""

@@ -33,6 +33,7 @@ from harness.search.setup import Program
 from harness.sync import Atomic, Barrier, Condition, Event, RwLock, Semaphore, Shared, WaitQueue
 from harness.sync.mutex import Lock, Mutex, SpinLock
 from harness.sync.rwlock import _Side
+from harness.trace.recorder import TraceRecorder
 
 _get_ident: Final = _thread.get_ident
 # Held while an operation takes effect, given up while it waits.
@@ -89,6 +90,27 @@ _give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
 _free = Free(0, 0)
 
 
+class FreeRecorder(TraceRecorder):
+    """Records the operations of a free schedule in the order in which they took effect.
+
+    Attributes:
+        times: When each did, in nanoseconds from the first on.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Nothing has happened yet."""
+        super().__init__(core, film=False)
+        self.times: list[int] = []
+        self._began = time.monotonic_ns()
+
+    def step(self, thread: Thread, steps: int) -> None:
+        """See ``TraceRecorder``; nobody is chosen here, and what says so is no step."""
+        if thread is _OTHER:
+            return
+        super().step(thread, steps)
+        self.times.append(time.monotonic_ns() - self._began)
+
+
 class _Freely(Core):
     """The engine without a baton: whoever operates holds the lock, and nobody is chosen."""
 
@@ -106,8 +128,11 @@ class _Freely(Core):
 
     def preempt(self, me: Thread, to: Thread) -> None:
         """Let others go first if they like; then it is the turn of ``me``: one step."""
-        if me.index in _free.starters:
+        recorder = self.recorder
+        if recorder is not None or me.index in _free.starters:
             with _LOCK:
+                if recorder is not None:
+                    recorder.publish(me)
                 _free.arrived(me)
         held = _LOCK._is_owned()
         state = _LOCK._release_save() if held else None
@@ -120,6 +145,8 @@ class _Freely(Core):
             _free.order.append(me.index)
             if self.steps > self.limit:
                 self.over()
+            if recorder is not None:
+                recorder.step(me, self.steps)
 
     switch = preempt
 
@@ -320,6 +347,7 @@ def run_freely(
     limits: Limits,
     free: Free,
     schedule: int,
+    recorder: FreeRecorder | None = None,
 ) -> Core:
     """Run ``program`` once, its threads side by side.
 
@@ -330,6 +358,7 @@ def run_freely(
         limits: The step bound; timeouts never fire early, races on cells are not looked for.
         free: Gets the order of operations.
         schedule: Its number.
+        recorder: Sees every operation; threads wait for it, so that it changes what happens.
 
     Raises:
         UsageError: The program misused a primitive.
@@ -338,6 +367,7 @@ def run_freely(
     core = CORE
     core.clear()
     core.schedule = schedule
+    core.recorder = recorder
     core.rules = rules
     core.workers = pool
     core.limit = limits.steps if core.stop is None else 0
@@ -375,4 +405,4 @@ def run_freely(
     return core
 
 
-__all__ = ["Free", "FreePool", "freely", "run_freely"]
+__all__ = ["Free", "FreePool", "FreeRecorder", "freely", "run_freely"]

@@ -28,7 +28,8 @@ the first use of its number. Everything else is an event, an array:
 ==========  ====================================================================================
 
 ``mode`` is ``x`` (exclusive), ``s`` (shared) or empty; ``extra.o`` is a nesting order. In a
-controlled run ``ts`` is the step, so that the same schedule gives the same bytes.
+controlled run ``ts`` is the step, so that the same schedule gives the same bytes; in a free run it
+is nanoseconds, and the header's ``clock`` says so.
 
 Reference: lock-audit 7.1.
 """
@@ -158,9 +159,11 @@ class LockLog:
 
     def story(self, run: str, story: Story, **meta: str | int) -> None:
         """Write one recorded schedule; see ``run``."""
-        held = {name for state in story.final for name in state.held}
-        final = [_as_it_stands(state, held) for state in story.final]
-        self.run(run, story.steps, story.objects, final, **meta)
+        self._write(run, story.steps, story.objects, _final(story), (), meta)
+
+    def free_story(self, run: str, story: Story, times: Sequence[int], **meta: str | int) -> None:
+        """Write one that ran freely, with the nanosecond at which each step took effect."""
+        self._write(run, story.steps, story.objects, _final(story), times, meta)
 
     def run(
         self,
@@ -179,13 +182,25 @@ class LockLog:
             final: Where each thread stood at the end: what was still wanted, and who had ended.
             meta: More for the header: ``seed``, ``sched``, ``revision``, ``commit``, ...
         """
+        self._write(run, steps, objects, final, (), meta)
+
+    def _write(
+        self,
+        run: str,
+        steps: Iterable[Step],
+        objects: Mapping[str, ObjectInfo],
+        final: Sequence[ThreadState],
+        times: Sequence[int],
+        meta: Mapping[str, str | int],
+    ) -> None:
         plan = _Plan()
         for step in steps:
             plan.step(step)
         for state in final:
             plan.end(state)
-        writer = _RunWriter(objects, plan.names)
-        writer.line({"zlock": VERSION, "run": run, "clock": "step", **meta})
+        writer = _RunWriter(objects, plan.names, times)
+        clock = "mono_ns" if times else "step"
+        writer.line({"zlock": VERSION, "run": run, "clock": clock, **meta})
         for draft in plan.events():
             writer.event(draft)
         self._stream.write(b"\n".join(writer.lines) + b"\n")
@@ -204,6 +219,11 @@ class LockLog:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _final(story: Story) -> list[ThreadState]:
+    held = {name for state in story.final for name in state.held}
+    return [_as_it_stands(state, held) for state in story.final]
 
 
 def _as_it_stands(state: ThreadState, held: set[str]) -> ThreadState:
@@ -419,8 +439,11 @@ class _Plan:
 class _RunWriter:
     """Numbers what the events name, and defines each number before its first use."""
 
-    def __init__(self, objects: Mapping[str, ObjectInfo], threads: Mapping[int, str]) -> None:
+    def __init__(
+        self, objects: Mapping[str, ObjectInfo], threads: Mapping[int, str], times: Sequence[int]
+    ) -> None:
         """Start with nothing defined."""
+        self._times = times
         self.lines: list[bytes] = []
         self._objects = objects
         self._threads = threads
@@ -445,10 +468,10 @@ class _RunWriter:
             number = self._lock(obj) if obj else 0
         site = self._site(draft.site)
         self._events += 1
-        step = draft.when[0]
+        step, times = draft.when[0], self._times
         fields: list[Any] = [
             self._events,
-            step,
+            times[min(max(step, 1), len(times)) - 1] if times else step,
             draft.thread,
             draft.op,
             number,

@@ -29,7 +29,6 @@ WRONG = [
     ("run --revision sed", "did you mean seed"),
     ("run --mode fre", "did you mean free"),
     ("run --mode free --strategy dfs", "decides no schedule, which --strategy dfs needs"),
-    ("run --mode free --lock-log x.jsonl", "decides no schedule, which --lock-log needs"),
     ("run --depth 0", "depth must be at least 1"),
     ("run --preemptions 2", "takes no bound"),
     ("run --strategy dfs --preemptions -1", "preemptions must be 0 or more"),
