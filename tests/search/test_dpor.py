@@ -279,6 +279,29 @@ def test_a_limit_counts_from_the_announcement_also_where_the_wait_need_not_begin
     assert found["dpor"] == found["dfs"] == {False, True}
 
 
+def test_to_announce_a_wait_is_to_be_on_the_list_before_the_signal() -> None:
+    """A signal that finds a waiter is his; one that finds none stays up to be seen."""
+    seen: set[object] = set()
+
+    def program() -> None:
+        event, cell = Event(auto_unsignal=True), Shared(0)
+
+        def signal() -> bool:
+            event.set()
+            return event.is_set()
+
+        def waiter() -> None:
+            cell.set(1)
+            event.wait()
+
+        seen.add(parallel(signal, waiter)[0])
+
+    report = passes(program, "dpor", schedules=None)
+
+    assert seen == {False, True}
+    assert (report.schedules, report.blocked) == (4, 0)
+
+
 def test_a_deadlock_that_another_could_have_prevented_hides_nothing() -> None:
     """The owner's read makes it wait in a cycle, unless the waiter was interrupted before."""
 
