@@ -102,6 +102,29 @@ def race01() -> list[Body]:
     return [increment, increment]
 
 
+def twostage(writers: int = 1) -> list[Body]:
+    """CS/twostage: two values are set under a lock each, and read in between."""
+    locks = Mutex("data1 lock"), Mutex("data2 lock")
+    first, second = Shared(0, "data1"), Shared(0, "data2")
+
+    def write() -> None:
+        with locks[0]:
+            first.set(1)
+        with locks[1]:
+            second.set(first.get() + 1)
+
+    def check() -> None:
+        with locks[0]:
+            one = first.get()
+        if one == 0:
+            return
+        with locks[1]:
+            two = second.get()
+        assert two == one + 1, "between the stages"
+
+    return [*([write] * writers), check]
+
+
 def aget() -> list[Body]:
     """CB/aget-bug2: the log is saved from per-thread counters and a total that move apart."""
     lock = Mutex("bwritten")
@@ -316,6 +339,8 @@ KNOWN: Final = (
     _known("CS/stack", lambda: stack(10), 5, 3, 2, 176),
     _known("CS/sync01", sync01),
     _known("CS/token_ring", token_ring, 8, 8, 9, 13),
+    _known("CS/twostage", twostage),
+    _known("CS/twostage_20", lambda: twostage(19)),
     _known("CS/wronglock", lambda: wronglock(7)),
     _known("CS/wronglock_3", wronglock, 9, 58, 11, 36),
     _known("CB/aget-bug2", aget, 2, 2, 1, 1),
