@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import explore, parallel, spawn
+from harness import explore, parallel, spawn, yield_now
 from model import FORBIDDEN_EDGES, GOLDEN_EDGES, Kernel, judge_edges
 
 
@@ -138,6 +138,29 @@ def test_a_lock_held_above_a_wait_is_a_finding(held, wait):
     assert failure is not None
     assert failure.kind == "lock-order"
     assert held in failure.message
+
+
+@pytest.mark.parametrize("wanted", ["VmHierarchy", "PageQueues", "PmmNode"])
+def test_a_mutex_under_the_thread_lock_is_a_finding_where_it_is_taken(wanted):
+    """F9: whoever has the thread lock may not sleep, and who has the mutex would make him."""
+
+    def program():
+        kernel = Kernel()
+        lock = locks_by_class(kernel)[wanted][0]
+
+        def owner():
+            with lock:
+                yield_now()
+
+        def taker():
+            with kernel._world.thread_lock, lock:
+                pass
+
+        parallel(owner, taker, names=["owner", "taker"])
+
+    failure = explore(program, strategy="dfs", schedules=100, preemptions=1).failure
+    assert failure is not None
+    assert "thread_lock" in failure.message
 
 
 def test_golden_and_forbidden_edges_are_disjoint():
