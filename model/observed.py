@@ -45,6 +45,7 @@ UNNOTED: Final = frozenset(
         "ppb",
         "quiesce",
         "sliced",
+        "wake_sweeper_thread",
     }
 )
 
@@ -80,6 +81,8 @@ class ObservedKernel(Kernel):
         self._noting = False
         self._pending: list[_ObservedPending] = []
         self._pins: list[tuple[PinnedVmObject, Call]] = []
+        # Threads of the kernel's own that run, and the call that stands for each.
+        self._threads: dict[str, Call | None] = {}
         self._index: dict[str, int] = {}
         self._all: list[VmObjectPaged] = []
 
@@ -92,7 +95,7 @@ class ObservedKernel(Kernel):
         self._index = {vmo.name: number for number, vmo in enumerate(self._all)}
         self.history = History(KernelReference(shape, cells))
         self._noting = True
-        for what in _unlike(self):
+        for what in [*_unlike(self), *self._threads]:
             self._abandon(what)
         for pending in self._pending:
             pending.note(self.history, self._index)
@@ -300,6 +303,37 @@ class ObservedKernel(Kernel):
     def process_queues(self) -> int:
         """See ``Kernel``."""
         return self._churn(super().process_queues)
+
+    def start_queue_threads(self, active_ratio_multiplier: int) -> None:
+        """See ``Kernel``; to the reference, aging that lasts until the threads are stopped."""
+        self._begin_churn("the threads of the page queues")
+        super().start_queue_threads(active_ratio_multiplier)
+
+    def stop_queue_threads(self) -> None:
+        """See ``Kernel``."""
+        super().stop_queue_threads()
+        self._end_churn("the threads of the page queues")
+
+    def start_sweeper_thread(self) -> None:
+        """See ``Kernel``; to the reference, a sweep that lasts until the thread is stopped."""
+        self._begin_churn("the thread of the sweeper")
+        super().start_sweeper_thread()
+
+    def stop_sweeper_thread(self) -> None:
+        """See ``Kernel``."""
+        super().stop_sweeper_thread()
+        self._end_churn("the thread of the sweeper")
+
+    def _begin_churn(self, thread: str) -> None:
+        call = None
+        if self._noting and self.history is not None:
+            call = self.history.call("churn")
+        self._threads[thread] = call
+
+    def _end_churn(self, thread: str) -> None:
+        call = self._threads.pop(thread, None)
+        if call is not None and self.history is not None:
+            self.history.returns(call, 0)
 
     def _churn(self, run: Callable[[], int]) -> int:
         if not self._noting or self.history is None:

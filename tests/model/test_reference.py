@@ -357,6 +357,8 @@ JUDGED = [
     "close-lender-borrowed",
     "mixed",
     "zero-decommit",
+    "aging-threads",
+    "sweep-thread",
 ]
 
 
@@ -412,3 +414,28 @@ def test_an_operation_on_what_was_closed_says_so(name: str) -> None:
     report = explore(program_of(spec), schedules=25)
 
     assert report.failure is None, report.failure.message
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_thread_of_the_kernel_is_churn_until_it_is_stopped(before: bool) -> None:
+    """One that runs when the history begins may have pages in its hands: nothing is judged."""
+
+    def program() -> None:
+        kernel = ObservedKernel(pages=3)
+        kernel.lender(1, absent=1)
+        kernel.supply(kernel.borrower(1))
+        if before:
+            kernel.start_sweeper_thread()
+        kernel.watch()
+        if not before:
+            kernel.start_sweeper_thread()
+        kernel.wake_sweeper_thread()
+        kernel.stop_sweeper_thread()
+        kernel.look()
+        assert kernel.history is not None
+        assert bool(kernel.history.abandoned) is before
+        names = [call.name for call in kernel.history.calls]
+        assert names == (["look"] if before else ["churn", "look"])
+        assert all(call.returned >= 0 for call in kernel.history.calls)
+
+    assert explore(program, "round-robin", schedules=1).failure is None
