@@ -120,8 +120,10 @@ def page(
         token = finding.pop("token")
         token = (easier or {}).get(token, token)
         story = _story(token, pairs=pairs) if len(stories) < STORIES_MAX else None
+        finding["least"] = ""
         if story is not None:
             finding["story"] = len(stories)
+            finding["least"] = dict(story["facts"]).get("preemptions", "")
             stories.append(story)
     scenarios = [_scenario(one) for one in document["scenarios"]]
     schedules = sum(one["schedules"] for one in scenarios)

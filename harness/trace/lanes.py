@@ -17,6 +17,8 @@ from harness.trace.events import Step, Story
 # Steps that begin threads; the new ones have their first step some time later.
 _BEGINS: Final = ("spawn", "parallel")
 _ENDS: Final = ("join", "parallel")
+_TAKES: Final = ("acquire", "re-acquire", "try-acquire", "read-acquire", "write-acquire")
+_RELEASES: Final = ("release", "read-release", "write-release")
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -70,6 +72,11 @@ def holds(story: Story) -> list[Span]:
     """
     found: list[Span] = []
     final = {state.thread: state.held for state in story.final}
+    if story.exception_text and story.steps:
+        # An exception has left its ``with`` blocks when the thread's state is noted; what a reader
+        # wants to know is what was held where it struck.
+        last = story.steps[-1]
+        final[last.thread] = final.get(last.thread) or _held_after(last)
     past = _past(story)
     for thread, steps in sorted(_by_thread(story.steps).items()):
         taken: dict[tuple[str, int], int] = {}
@@ -84,6 +91,17 @@ def holds(story: Story) -> list[Span]:
             before = at
         found += [Span("hold", thread, obj, at, past, open=True) for (obj, _), at in taken.items()]
     return sorted(found, key=lambda span: (span.thread, span.begin))
+
+
+def _held_after(step: Step) -> tuple[str, ...]:
+    """What the thread of ``step`` held once it had taken effect."""
+    held = list(step.held)
+    if step.kind in _TAKES and (step.kind == "re-acquire" or step.outcome != "False"):
+        held.append(step.obj)
+    for given_up in (step.obj if step.kind in _RELEASES else "", step.releases):
+        if given_up in held:
+            held.remove(given_up)
+    return tuple(held)
 
 
 def waits(story: Story) -> list[Span]:

@@ -11,6 +11,7 @@ from harness import (
     Event,
     Mutex,
     RwLock,
+    Shared,
     explore,
     parallel,
     replay,
@@ -223,3 +224,27 @@ def test_no_thread_takes_a_step_while_it_waits_nor_holds_what_it_does_not(strate
     for span in waits(story):
         own = [s.step for s in story.steps if s.thread == span.thread]
         assert not any(span.begin <= number < span.end for number in own)
+
+
+def test_what_an_exception_let_go_of_on_its_way_out_is_shown_as_held_where_it_struck() -> None:
+    def program() -> None:
+        outer, inner, cell = Mutex("outer"), Mutex("inner"), Shared(0)
+
+        def fails() -> None:
+            with outer:
+                inner.acquire()
+                inner.release()
+                with inner:
+                    assert cell.get()
+
+        parallel(fails, fails)
+
+    story = found(program, "assertion")
+    last = story.steps[-1].step + 1
+
+    assert [state.held for state in story.final] == [(), (), ()]
+    assert [(span.obj, span.end, span.open) for span in holds(story)] == [
+        ("outer", last, True),
+        ("inner", 4, False),
+        ("inner", last, True),
+    ]

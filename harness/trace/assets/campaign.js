@@ -11,7 +11,7 @@ function campaignNode(campaign, onpick) {
   };
   const count = (value) => value.toLocaleString("en");
   const parts = [
-    el("h1", {}, [verdict(campaign.verdict), ` ${campaign.title}`]),
+    el("h1", {}, [verdict(campaign.verdict), `: ${campaign.title}`]),
     el("div", { class: "facts" }, campaign.facts.map(([name, value]) =>
       el("span", {}, [`${name} `, el("b", {}, value)]))),
   ];
@@ -21,11 +21,11 @@ function campaignNode(campaign, onpick) {
   }
   if (campaign.findings.length) {
     parts.push(section("Findings", el("div", { class: "panel" }, table(
-      ["fingerprint", "kind", "where", "schedule", "preemptions", "what"],
+      ["fingerprint", "kind", "where", "schedule", "preemptions", "least", "what"],
       campaign.findings.map((one) => [
         one.story === null ? el("code", {}, one.fingerprint)
           : el("button", { type: "button", class: "finding", onclick: () => onpick(one.story) }, one.fingerprint),
-        one.kind, one.where, one.schedule, one.preemptions, one.message]), [3, 4]))));
+        one.kind, one.where, one.schedule, one.preemptions, one.least, one.message]), [3, 4, 5]))));
   }
   parts.push(section("Scenarios", el("div", { class: "panel" }, table(
     ["scenario", "verdict", "schedules", "steps", "schedules per second", "behaviour seen", "reason"],

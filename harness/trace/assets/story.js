@@ -207,7 +207,7 @@ class Story {
   // What struck has no step of its own: the innermost frames of its traceback, or what it says.
   raised(row) {
     if (row || this.run !== this.runs[0]) return null;
-    return el("pre", {}, (this.data.exception || this.data.message).split("\n").slice(-7).join("\n"));
+    return el("pre", { class: "raised" }, (this.data.exception || this.data.message).split("\n").slice(-7).join("\n"));
   }
 
   source(site) {
