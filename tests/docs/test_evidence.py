@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import evidence_page
 import first_finding
+import matrix_page
 import pytest
 
-from stress import mutants
+from stress import matrix, mutants
+from stress.matrix import Matrix
 from stress.work import Cell
 
 BUGS = [mutant for mutant in mutants.read() if not mutant.control]
@@ -33,6 +36,35 @@ def test_every_bug_has_its_row_with_its_depth() -> None:
 def test_the_default_finds_every_bug_within_its_bound(mutant: mutants.Mutant) -> None:
     """A lower bound, and a cell that nobody measured, are no numbers."""
     assert float(rows()[mutant.id]["portfolio"]) <= first_finding.bound_of(mutant)
+
+
+def test_few_scenarios_are_alone_in_catching_a_bug() -> None:
+    said = "\n".join(evidence_page.read("matrix"))
+    found = re.search(r"^(\d+) of (\d+) scenarios are alone", said, re.MULTILINE)
+
+    assert found is not None
+    alone, scenarios = map(int, found.groups())
+    assert alone * 3 <= scenarios
+    assert "controls caught:" not in said
+
+
+def test_a_printed_matrix_is_read_back() -> None:
+    chosen = mutants.choose(mutants.read(), ["M33", "M10", "C01"])
+    printed = Matrix(["one", "two"], chosen)
+    for mutant in chosen:
+        printed.cells |= {(mutant.id, name): Cell(30, "") for name in printed.scenarios}
+    printed.cells["M33", "one"] = Cell(3, "I1")
+    printed.cells["M33", "two"] = printed.cells["M10", "one"] = Cell(12, "I17")
+    printed.cells["C01", "two"] = Cell(9, "", "hang")
+    halves = [Matrix(["one", "two"], chosen[:1]), Matrix(["one", "two"], chosen[1:])]
+    for half in halves:
+        half.cells = printed.cells
+    again = matrix_page.read([matrix.document(half) for half in halves])
+
+    assert matrix.show(again) == matrix.show(printed)
+    assert matrix.lines(again)[1:] == matrix.lines(printed)[1:]
+    with pytest.raises(SystemExit, match="different scenarios"):
+        matrix_page.read([matrix.document(printed), matrix.document(Matrix(["one"], []))])
 
 
 def test_a_median_is_a_lower_bound_where_half_of_the_hunts_found_nothing() -> None:
