@@ -8,7 +8,18 @@ from collections.abc import Callable
 
 import pytest
 
-from harness import Condition, Event, LockClass, Mutex, RwLock, Semaphore, Shared, parallel, spawn
+from harness import (
+    Condition,
+    Event,
+    LockClass,
+    Mutex,
+    RwLock,
+    Semaphore,
+    Shared,
+    invariant,
+    parallel,
+    spawn,
+)
 from harness.search.captured import free_part
 from harness.search.setup import Setup
 from harness.trace.events import Story
@@ -21,6 +32,7 @@ SCHEDULES = 12
 
 def nested() -> None:
     a, b, c = Mutex("a", A), Mutex("b", B), RwLock("c", C)
+    invariant(lambda: True)
 
     def one() -> None:
         with a, b, c.read():
