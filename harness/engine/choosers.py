@@ -99,15 +99,15 @@ def urgent_first(core: Core, inner: Choose) -> Choose:
         for thread in hidden:
             thread.enabled = False
         run[:] = [thread for thread in everyone if thread.enabled]
-        core.fresh = True
+        core.steady = core.lease = 0
         if core.cur in hidden:
-            core.cur.rested = core.steps
+            core.rest(core.cur)
         try:
             return inner()
         finally:
             for thread in hidden:
                 thread.enabled = True
             run[:] = everyone
-            core.fresh = True
+            core.steady = core.lease = 0
 
     return choose

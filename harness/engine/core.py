@@ -11,7 +11,7 @@ The life of one step (see docs/architecture.md for the picture):
    ``me.kind`` and ``me.obj``, and says whether it can run (``me`` stays in ``CORE.run``) or not
    (``CORE.block``).
 2. It calls ``CORE.choose()``: the strategy's closure, called inline. One call counts the step and
-   returns the thread that takes it.
+   returns the thread that takes it. Under a *lease* it does not even ask (``Core.lease``).
 3. If that is another thread, the baton goes to it directly (``preempt`` or ``switch``); the loser
    parks on its own baton. There is no controller thread.
 4. The chosen thread performs its published operation and runs on to its next one.
@@ -30,7 +30,16 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from harness.engine.choosers import Start, checking, recording
 from harness.engine.finding import Finding, cycle_from, deadlock_message, for_ever, place, place_of
-from harness.engine.thread import OUTSIDE, OUTSIDE_MESSAGE, Group, Recorder, Thread, base_of, called
+from harness.engine.thread import (
+    OUTSIDE,
+    OUTSIDE_MESSAGE,
+    Group,
+    Recorder,
+    Thread,
+    called,
+    new_label,
+    unique,
+)
 from harness.errors import ScheduleAborted, UsageError
 from harness.lockorder.rules import LockRules
 
@@ -52,8 +61,10 @@ class Core:
         cur: The thread that holds the baton.
         choose: Called by every primitive once its operation is published: returns the next thread.
         run: Threads whose next operation can run now, in no meaningful but a reproducible order.
-        fresh: Set whenever ``run`` changed, a thread yielded or slept, or the limit was lowered; a
-            strategy that looks at it clears it.
+        steady: Up to this step the strategy's answer stands: the running thread goes on. Set by a
+            strategy that knows; 0 whenever ``run`` changes, a thread yields or sleeps, the limit is
+            lowered, or ``choose`` is swapped.
+        lease: The same, where nobody looks on: up to this step the running thread need not ask.
         steps: Steps taken so far in this schedule.
         limit: The step bound; set to 0 from outside to stop the schedule at its next step.
         clock: Virtual time, seconds; ``told`` where the program read it since that was cleared.
@@ -71,12 +82,12 @@ class Core:
         "early",
         "error",
         "finding",
-        "fresh",
         "frozen",
         "handed",
         "histories",
         "invariants",
         "leaks",
+        "lease",
         "limit",
         "names",
         "preemptions",
@@ -87,6 +98,7 @@ class Core:
         "rules",
         "run",
         "stop",
+        "steady",
         "steps",
         "strategy_choose",
         "schedule",
@@ -133,13 +145,15 @@ class Core:
         self.histories: dict[tuple[str, str], int] = {}  # outcome and why: how many had it
         self.leaks: list[tuple[Thread, Any]] = []
         self.steps = self.switches = self.preemptions = self.unwind_operations = 0
-        self.handed = -1  # last step whose thread could not go on: another was started or resumed
+        # The last step after which any thread may go on for free: its own could not, and another
+        # was started or resumed, or it has rested.
+        self.handed = -1
         # Order of creation stands for the address; what was made before keeps the numbers below.
         self.addresses = itertools.count(PROGRAM_ADDRESSES)
         self.clock = 0.0
         self.told = self.aborting = False
         self.early = self.ranked = False  # ranked: only the most urgent threads are chosen
-        self.fresh = True
+        self.steady = self.lease = 0
         self.cut: str | None = None  # why the schedule ended without a finding, if it was cut
         self.error: BaseException | None = None
         self.finding: Finding | None = None
@@ -162,9 +176,7 @@ class Core:
     def preempt(self, me: Thread, to: Thread) -> None:
         """Switch away from ``me`` although its published operation could run."""
         # ``costs`` and ``switch``, written out: this is where the time of a random walk goes.
-        last = self.steps - 1
-        free = last == self.handed or last == me.rested  # noqa: PLR1714 - a tuple is slower
-        if not free and not to.early and to.kind != "interrupt":
+        if self.steps - 1 != self.handed and not to.early and to.kind != "interrupt":
             self.preemptions += 1
         self.cur = to
         self.switches += 1
@@ -173,13 +185,12 @@ class Core:
         if self.aborting:
             raise ScheduleAborted
 
-    def costs(self, me: Thread, to: Thread) -> bool:
-        """Whether going from ``me`` (enabled) to ``to`` is a preemption (design, section 3).
+    def costs(self, to: Thread) -> bool:
+        """Whether going from the running thread, enabled, to ``to`` is a preemption.
 
         Not after its own yield or sleep, nor where it came to the baton as another could not go on.
         """
-        last = self.steps - 1
-        return last not in (me.rested, self.handed) and not to.early and to.kind != "interrupt"
+        return self.steps - 1 != self.handed and not to.early and to.kind != "interrupt"
 
     def block(self, me: Thread, timeout: float | None = None) -> None:
         """``me`` cannot perform its published operation: park until it is chosen.
@@ -195,7 +206,7 @@ class Core:
         if self.aborting:
             raise ScheduleAborted
         self.run.remove(me)
-        self.fresh = True
+        self.steady = self.lease = 0
         me.enabled = False
         me.excused = False
         if timeout is None:
@@ -230,8 +241,12 @@ class Core:
         if me.early:
             me.early = False
             me.excused = True
-            me.rested = self.steps  # the timer only made it runnable: to switch back is free
+            self.rest(me)  # the timer only made it runnable: to switch back is free
             self._advance(deadline)
+
+    def rest(self, me: Thread) -> None:
+        """``me`` has yielded, slept, or was pushed aside: to switch away from it is free."""
+        me.rested = self.handed = self.steps
 
     def cancel(self, thread: Thread) -> None:
         """The wait of ``thread``, which is parked, cannot run out any more: it was woken."""
@@ -241,7 +256,7 @@ class Core:
         if thread.early:
             thread.early = thread.enabled = False
             self.run.remove(thread)
-            self.fresh = True
+            self.steady = self.lease = 0
 
     def enable(self, thread: Thread) -> None:
         """``thread``'s published operation can run now."""
@@ -249,7 +264,7 @@ class Core:
         if not thread.enabled:
             thread.enabled = True
             self.run.append(thread)
-            self.fresh = True
+            self.steady = self.lease = 0
 
     def disable(self, thread: Thread) -> None:
         """``thread``'s published operation cannot run any more; it stays parked."""
@@ -260,7 +275,7 @@ class Core:
         elif thread.enabled:
             thread.enabled = False
             self.run.remove(thread)
-            self.fresh = True
+            self.steady = self.lease = 0
 
     def enable_all(self, threads: Iterable[Thread]) -> None:
         """``enable`` for all of ``threads``, in their order."""
@@ -269,7 +284,7 @@ class Core:
             if not thread.enabled:
                 thread.enabled = True
                 self.run.append(thread)
-                self.fresh = True
+                self.steady = self.lease = 0
 
     def disable_all(self, threads: Iterable[Thread]) -> None:
         """``disable`` for all of ``threads``; linear in the number of enabled threads."""
@@ -282,7 +297,7 @@ class Core:
                 self.disable(thread)
         if gone:
             self.run[:] = [thread for thread in self.run if thread.enabled]
-            self.fresh = True
+            self.steady = self.lease = 0
 
     def idle(self) -> None:
         """Nothing can run: let virtual time pass to the next deadline, or name what is stuck."""
@@ -332,6 +347,7 @@ class Core:
         if self.choose is self.chooser:
             self.choose = chooser
         self.chooser = chooser
+        self.steady = self.lease = 0
 
     def examine(self, predicates: Iterable[tuple[str, Callable[[], object]]]) -> None:
         """Evaluate invariants; no schedule point inside.
@@ -341,6 +357,7 @@ class Core:
         """
         choose = self.choose
         self.choose = self.frozen
+        self.steady = self.lease = 0
         try:
             for name, predicate in predicates:
                 try:
@@ -365,23 +382,14 @@ class Core:
         self, fn: Callable[..., object], args: tuple[Any, ...], name: str | None, priority: int
     ) -> Thread:
         """Make a thread that is enabled but has not run yet."""
-        thread = Thread(len(self.threads), self._unique(name or called(fn)), priority)
+        thread = Thread(len(self.threads), unique(name or called(fn), self.thread_names), priority)
         thread.fn = fn
         thread.args = args
         self.threads.append(thread)
         self.run.append(thread)
-        self.fresh = True
+        self.steady = self.lease = 0
         self.workers.assign(thread)
         return thread
-
-    def _unique(self, name: str) -> str:
-        """Two threads of one schedule never share a name."""
-        if name == "<lambda>":
-            name = "lambda"
-        taken = self.thread_names
-        number = taken.get(name, 0) + 1
-        taken[name] = number
-        return name if number == 1 else self._unique(f"{name}#{number}")
 
     def start(self, parent: Thread, members: list[Thread], group: Group | None) -> None:
         """Run each new thread up to its first operation, then go on; part of the current step.
@@ -392,7 +400,7 @@ class Core:
         start = Start(self, parent, members, group)
         if group is not None:
             self.run.remove(parent)
-            self.fresh = True
+            self.steady = self.lease = 0
             parent.enabled = False
         self.choose = start.choose
         first = start.choose()
@@ -408,7 +416,7 @@ class Core:
         me.done = True
         me.enabled = False
         self.run.remove(me)
-        self.fresh = True
+        self.steady = self.lease = 0
         for waiter in me.wanters:
             self.enable(waiter)
         for lock in me.held:
@@ -436,7 +444,7 @@ class Core:
         """All threads of a ``parallel`` call have ended: its caller goes on, in the same step."""
         parent.enabled = True
         self.run.append(parent)
-        self.fresh = True
+        self.steady = self.lease = 0
         self.handed = self.steps
         return parent
 
@@ -467,6 +475,7 @@ class Core:
             self.recorder.freeze()
         self.aborting = True
         self.choose = self._choose_unwinding
+        self.steady = self.lease = 0
 
     def next_to_unwind(self) -> Thread:
         """The thread that is taken down next: the youngest index first, thread 0 last."""
@@ -560,7 +569,7 @@ class Core:
         self.error = error
         self.stop = "error"
         self.limit = 0
-        self.fresh = True
+        self.steady = self.lease = 0
         raise error
 
     # -- names ----------------------------------------------------------------------------------
@@ -568,20 +577,9 @@ class Core:
     def label(self, obj: Any) -> str:
         """The name of a resource: its own, or its kind and the order of first use."""
         known = self.names.get(obj)
-        if known is not None:
-            return known
-        if isinstance(obj, Thread):
-            label = obj.name
-        elif isinstance(obj, Group):
-            label = "+".join(member.name for member in obj.members)
-        elif obj is None:
-            label = "-"
-        else:
-            base = obj.name or type(obj).__name__
-            taken = 1 + sum(1 for other in self.names if base_of(other) == base)
-            label = base if taken == 1 and obj.name else f"{base}#{taken}"
-        self.names[obj] = label
-        return label
+        if known is None:
+            known = self.names[obj] = new_label(obj, self.names)
+        return known
 
 
 CORE: Final = Core()

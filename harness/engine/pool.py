@@ -295,6 +295,15 @@ class GuardedCore(Core):
     def choose(self, choose: Choose) -> None:
         _CHOOSE.__set__(self, choose)
 
+    @property
+    def lease(self) -> int:
+        """Nobody goes on without being looked at."""
+        return 0
+
+    @lease.setter
+    def lease(self, until: int) -> None:
+        pass
+
 
 _CUR: Final[Any] = Core.__dict__["cur"]
 _CHOOSE: Final[Any] = Core.__dict__["choose"]

@@ -159,4 +159,5 @@ def _unwind(core: Core, zero: Thread) -> None:
         for lock in tuple(thread.held):
             lock.reset()
         thread.held.clear()
+    core.steady = core.lease = 0
     core.cur = OUTSIDE

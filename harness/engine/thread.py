@@ -267,6 +267,28 @@ def called(fn: Any) -> str:
     return str(getattr(fn, "__name__", type(fn).__name__))
 
 
+def unique(name: str, taken: dict[str, int]) -> str:
+    """The name of a new thread: two threads of one schedule never share one."""
+    if name == "<lambda>":
+        name = "lambda"
+    number = taken.get(name, 0) + 1
+    taken[name] = number
+    return name if number == 1 else unique(f"{name}#{number}", taken)
+
+
+def new_label(obj: Any, names: Iterable[Any]) -> str:
+    """A name for a resource that is unlike those of ``names``, which have one."""
+    if isinstance(obj, Thread):
+        return obj.name
+    if isinstance(obj, Group):
+        return "+".join(member.name for member in obj.members)
+    if obj is None:
+        return "-"
+    base = str(obj.name or type(obj).__name__)
+    taken = 1 + sum(1 for other in names if base_of(other) == base)
+    return base if taken == 1 and obj.name else f"{base}#{taken}"
+
+
 def base_of(obj: Any) -> str:
     """The name of a resource before it is numbered."""
     return str(obj.name or type(obj).__name__) if obj is not None else "-"

@@ -134,7 +134,7 @@ class Lock(_Dual):
             raise RuntimeError("release unlocked lock")
         self.give_up(self.owner)
 
-    def give_up(self, me: Thread, *, broken_off: bool = False) -> None:
+    def give_up(self, me: Thread, broken_off: bool = False) -> None:
         """See ``harness.sync.mutex``; ``me`` is the owner, not always the caller."""
         self._promised = False
         super().give_up(me, broken_off=broken_off)

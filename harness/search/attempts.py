@@ -228,7 +228,7 @@ class Attempts:
             def choose() -> Thread:
                 cur = core.cur
                 thread = inner()
-                if thread is not cur and cur.enabled and not cur.done and core.costs(cur, thread):
+                if thread is not cur and cur.enabled and not cur.done and core.costs(thread):
                     preempted.append(len(order))
                 order.append(thread.index)
                 return thread

@@ -119,7 +119,7 @@ class Bounded:
         left = order[0]
         spent = cur.enabled and core.preemptions >= self._bound
         for other in order[1:]:
-            if spent and core.costs(cur, other):
+            if spent and core.costs(other):
                 continue
             near = (left.index, own.get(left.index, 0)) in self._left
             near = near or (other.index, own.get(other.index, 0)) in self._entered

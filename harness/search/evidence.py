@@ -123,7 +123,7 @@ def class_of(core: Core, log: Log) -> int:
     """The class of the schedule that has just run; threads are known by order of creation."""
     taken = [0] * len(core.threads)
     chains: dict[Any, tuple[list[int], list[int]]] = {}
-    for thread, kind, obj in zip(log.threads, log.kinds, log.objects, strict=True):
+    for thread, kind, obj, _ in log.steps:
         index = thread.index
         taken[index] += 1
         if obj is None:
@@ -173,7 +173,7 @@ class Orders:
         numbers: dict[tuple[int, str, Any], int | None] = {}
         seen: dict[Any, int] = {}
         before = self._coverage.before
-        for thread, kind, obj in zip(log.threads, log.kinds, log.objects, strict=True):
+        for thread, kind, obj, _ in log.steps:
             index = thread.index
             if self._together and index in self._together:
                 for member in self._together.pop(index):

@@ -57,10 +57,11 @@ class Learning:
         coverage = self._coverage
         coverage.before = [0] * len(coverage.operations)
         Orders(coverage, core).follow(log)
-        start = next((at for at, beside in enumerate(log.enabled) if beside), len(log.enabled))
+        steps = len(log.steps)
+        start = next((at for at, step in enumerate(log.steps) if step[3] > 1), steps)
         choices = tuple(core.choices) if len(core.choices) <= _CHOICES_MAX else ()
         self._looks[schedule] = _Look(
-            member, class_of(core, log), coverage.before, choices, len(log.enabled) - start
+            member, class_of(core, log), coverage.before, choices, steps - start
         )
 
     @property

@@ -194,7 +194,7 @@ def _interruptible() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         CORE.stop = "interrupted"
         CORE.limit = 0
-        CORE.fresh = True
+        CORE.steady = CORE.lease = 0
         signal.signal(signal.SIGINT, previous)
 
     signal.signal(signal.SIGINT, stop)
@@ -227,7 +227,7 @@ class Alarm:
         self._rung.append(CORE.steps)
         CORE.stop = "interrupted"
         CORE.limit = 0
-        CORE.fresh = True
+        CORE.steady = CORE.lease = 0
         # Again: an exploration that begins only now knows nothing of it.
         signal.setitimer(signal.ITIMER_REAL, _ALARM_AGAIN_SECONDS)
         mine = holder() is not OUTSIDE and holder().ident == get_ident()

@@ -30,9 +30,7 @@ class First:
         """Read ``log``, whose schedule is the last that ran; it must know its places."""
         self.steps: list[_Step] = [
             (thread.index, kind, core.label(obj), tuple([other.index for other in enabled]))
-            for thread, kind, obj, enabled in zip(
-                log.threads, log.kinds, log.objects, log.enabled, strict=True
-            )
+            for (thread, kind, obj, _), enabled in zip(log.steps, log.enabled, strict=True)
         ]
         self.names = [thread.name for thread in core.threads]
         self.places = log.places

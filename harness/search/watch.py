@@ -1,6 +1,6 @@
 """Looking at a schedule while it runs: which thread took each step, on what, beside whom.
 
-A log costs a call and four appends a step, so only some schedules are looked at; which ones is a
+A log costs a call and an append a step, so only some schedules are looked at; which ones is a
 function of their number alone.
 """
 
@@ -40,42 +40,36 @@ class Log:
     """The steps of one schedule; to be read before the next one begins.
 
     Attributes:
-        threads: Who took each step.
-        kinds: Its operation.
-        objects: What that was on.
-        enabled: Who could have run; empty where nobody else could.
-        places: Where each operation stands, if that was asked for.
+        steps: Of each step who took it, its operation, what that was on, and how many threads could
+            have run.
+        enabled: Who could have run; empty where nobody else could. Only if asked for, as places.
+        places: Where each operation stands.
     """
 
-    __slots__ = ("enabled", "kinds", "objects", "places", "threads")
+    __slots__ = ("enabled", "places", "steps")
 
     def __init__(self) -> None:
         """Nothing has happened yet."""
-        self.threads: list[Thread] = []
-        self.kinds: list[str] = []
-        self.objects: list[Any] = []
+        self.steps: list[tuple[Thread, str, Any, int]] = []
         self.enabled: list[tuple[Thread, ...]] = []
         self.places: list[Place] = []
 
     def watching(self, core: Core, inner: Choose) -> Choose:
         """Wrap the strategy's ``choose``."""
-        threads, kinds = self.threads.append, self.kinds.append
-        objects, enabled = self.objects.append, self.enabled.append
+        note = self.steps.append
         run = core.run
 
         def choose() -> Thread:
             thread = inner()
-            threads(thread)
-            kinds(thread.kind)
-            objects(thread.obj)
-            enabled(tuple(run) if len(run) > 1 else ())
+            note((thread, thread.kind, thread.obj, len(run)))
             return thread
 
         return choose
 
     def locating(self, core: Core, inner: Choose) -> Choose:
-        """The same, and notes where each operation stands."""
+        """The same, and notes where each operation stands, and who could have run."""
         watching = self.watching(core, inner)
+        run = core.run
         published: dict[int, Place] = {}
 
         def choose() -> Thread:
@@ -83,6 +77,7 @@ class Log:
             if not cur.done:
                 published[cur.index] = place()
             thread = watching()
+            self.enabled.append(tuple(run) if len(run) > 1 else ())
             known = published.get(thread.index)
             # The first operation of a thread is published while it is being started.
             self.places.append(place_of(thread) if known is None else known)

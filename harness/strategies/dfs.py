@@ -87,7 +87,7 @@ class DepthFirst(Strategy):
         cur = core.cur
         order = sorted(awake, key=lambda thread: (thread is not cur, thread.index))
         if bound is not None and cur.enabled and core.preemptions >= bound:
-            order = [thread for thread in order if thread is cur or not core.costs(cur, thread)]
+            order = [thread for thread in order if thread is cur or not core.costs(thread)]
             if not order:
                 core.end("blocked")  # the bound leaves it to one that would spin for ever
         return _Decision([thread.index for thread in enabled], [thread.index for thread in order])

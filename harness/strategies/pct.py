@@ -15,6 +15,7 @@ never end.
 from __future__ import annotations
 
 import random
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from harness.strategies.base import Options, Strategy, register
@@ -25,36 +26,7 @@ if TYPE_CHECKING:
 
 # A pilot that fails at its first steps says nothing of how long schedules are.
 _LENGTH_MIN: Final = 8
-
-
-class _Ranks:
-    """Priorities of one schedule's threads, drawn when a thread is first seen."""
-
-    __slots__ = ("_draw", "_lowest", "_run")
-
-    def __init__(self, run: list[Thread], draw: random.Random) -> None:
-        self._run = run
-        self._draw = draw
-        self._lowest = 0
-
-    def demote(self, thread: Thread) -> None:
-        """Put ``thread`` below all priorities there have been."""
-        self._lowest -= 1
-        thread.rank = self._lowest
-
-    def highest(self) -> Thread:
-        """The enabled thread of the highest priority."""
-        best = None
-        top = self._lowest - 1
-        for thread in self._run:
-            rank = thread.rank
-            if rank is None:
-                rank = thread.rank = self._draw.getrandbits(48)
-            if rank > top:
-                best = thread
-                top = rank
-        assert best is not None, "the strategy was asked with nothing enabled"
-        return best
+_rank: Final = attrgetter("rank")
 
 
 @register
@@ -77,51 +49,78 @@ class Pct(Strategy):
         length = max(self.options.length, _LENGTH_MIN)
         changes = min(self.options.depth - 1, max(length // 2, 1))
         # Decision numbers, the next one last; a sentinel that never comes ends the list.
-        points = sorted(draw.sample(range(1, length + 1), changes), reverse=True)
-        points.insert(0, -1)
+        points = [-1, *sorted(sample(draw, length, changes), reverse=True)]
         run = core.run
         choices = core.choices
-        ranks = _Ranks(run, draw)
-        decisions = 0
+        decisions = lowest = 0
         next_change = points.pop()
-        # The last step that was looked at, whether it was a decision, and the step at which to look
-        # again even if nothing changes. Between two looks the same threads are enabled and the same
-        # one runs on, so all that is to be done can be done at the next look.
+        # The last step that was looked at, and whether it was a decision. Between two looks the
+        # same threads are enabled and the same one runs on, so all that is to be done can be done
+        # at the next look.
         seen = 0
         several = False
-        look_at = 0
 
         def choose() -> Thread:
             core.steps = steps = core.steps + 1
-            if steps < look_at and not core.fresh:
+            if steps <= core.steady:
                 return core.cur
+            if steps > core.limit:
+                core.over()
             return look(steps)
 
         def look(steps: int) -> Thread:
-            nonlocal decisions, next_change, seen, several, look_at
-            if steps > core.limit:
-                core.over()
+            nonlocal decisions, lowest, next_change, seen, several
             if several:
                 passed = steps - 1 - seen
                 decisions += passed
                 choices.extend(choices[-1:] * passed)
-            core.fresh = False
             seen = steps
-            look_at = core.limit + 1
+            until = core.limit
             several = len(run) > 1
-            if not several:
-                return run[0]
-            decisions += 1
-            cur = core.cur
-            if decisions == next_change:
-                next_change = points.pop()
-                ranks.demote(cur)
-            elif cur.rested == steps - 1:
-                ranks.demote(cur)
-            if next_change > 0:
-                look_at = min(look_at, steps + next_change - decisions)
-            thread = ranks.highest()
-            choices.append(thread.index)
+            if several:
+                decisions += 1
+                cur = core.cur
+                change = decisions == next_change
+                if change:
+                    next_change = points.pop()
+                if change or cur.rested == steps - 1:
+                    lowest -= 1
+                    cur.rank = lowest
+                if next_change > 0:
+                    until = min(until, steps + next_change - decisions - 1)
+                try:
+                    thread = max(run, key=_rank)
+                except TypeError:  # somebody is new
+                    draw_ranks(run, draw)
+                    thread = max(run, key=_rank)
+                choices.append(thread.index)
+            else:
+                thread = run[0]
+            core.steady = until
+            if core.choose is choose:
+                core.lease = until
+            if steps > core.limit:  # lowered from outside meanwhile
+                core.steady = core.lease = 0
             return thread
 
         return choose
+
+
+def draw_ranks(run: list[Thread], draw: random.Random) -> None:
+    """Give a priority to each thread that has none."""
+    for thread in run:
+        if thread.rank is None:
+            thread.rank = draw.getrandbits(48)
+
+
+def sample(draw: random.Random, length: int, count: int) -> list[int]:
+    """What ``draw.sample(range(1, length + 1), count)`` gives, in a fifth of the time where few."""
+    if count > 5 or length <= 21:
+        return draw.sample(range(1, length + 1), count)
+    bits = length.bit_length()
+    numbers: list[int] = []
+    while len(numbers) < count:
+        number = draw.getrandbits(bits) + 1
+        if number <= length and number not in numbers:
+            numbers.append(number)
+    return numbers

@@ -105,10 +105,10 @@ class WithinBound:
         state = (path[-1].state + self._identity(len(path) - 1)) % _STATES if path else 0
         choices = sorted(enabled, key=lambda thread: (thread is not cur, thread.index))
         kept = -1
-        if cur.enabled and any(core.costs(cur, other) for other in choices if other is not cur):
+        if cur.enabled and any(core.costs(other) for other in choices if other is not cur):
             kept = cur.index
             if core.preemptions >= self._bound:
-                choices = [t for t in choices if t is cur or not core.costs(cur, t)]
+                choices = [t for t in choices if t is cur or not core.costs(t)]
                 if not choices:
                     core.end("blocked")  # the bound leaves it to one that would spin for ever
         # Where nobody else can run any more, the first such step is as good as all that follow.

@@ -23,6 +23,9 @@ class Shared(Primitive, Generic[T]):
     def get(self) -> T:
         """Read; one step."""
         core = CORE
+        if core.steps < core.lease:
+            core.steps += 1
+            return self._value
         me = core.cur
         me.kind = "get"
         me.obj = self
@@ -36,6 +39,10 @@ class Shared(Primitive, Generic[T]):
     def set(self, value: T) -> None:
         """Write; one step."""
         core = CORE
+        if core.steps < core.lease:
+            core.steps += 1
+            self._value = value
+            return
         me = core.cur
         me.kind = "set"
         me.obj = self
@@ -64,6 +71,9 @@ class Atomic(Primitive, Generic[T]):
     def load(self) -> T:
         """Read; one step."""
         core = CORE
+        if core.steps < core.lease:
+            core.steps += 1
+            return self._value
         me = core.cur
         me.kind = "load"
         me.obj = self
@@ -77,6 +87,10 @@ class Atomic(Primitive, Generic[T]):
     def store(self, value: T) -> None:
         """Write; one step."""
         core = CORE
+        if core.steps < core.lease:
+            core.steps += 1
+            self._value = value
+            return
         me = core.cur
         me.kind = "store"
         me.obj = self

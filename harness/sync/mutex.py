@@ -85,7 +85,15 @@ class Lock(Primitive):
             core.under_spin(me, "acquire")
         if self.lock_class is not None:
             self.judge(me, order, attempt=False)
-        if self.owner is None:
+        if self.owner is not None:
+            self.wanters.append(me)
+            try:
+                core.block(me)
+            finally:
+                self.wanters.remove(me)
+        elif core.steps < core.lease:
+            core.steps += 1
+        else:
             chosen = core.choose()
             if chosen is not me:
                 me.excused = False
@@ -94,12 +102,6 @@ class Lock(Primitive):
                     core.preempt(me, chosen)
                 finally:
                     self.wanters.remove(me)
-        else:
-            self.wanters.append(me)
-            try:
-                core.block(me)
-            finally:
-                self.wanters.remove(me)
         self.owner = me
         if self.wanters:
             core.disable_all(self.wanters)
@@ -207,14 +209,17 @@ class Lock(Primitive):
         if self.owner is not me:
             self._not_mine(me)
             return
-        me.kind = "release"
-        me.obj = self
-        chosen = core.choose()
-        if chosen is not me:
-            core.preempt(me, chosen)
+        if core.steps < core.lease:
+            core.steps += 1
+        else:
+            me.kind = "release"
+            me.obj = self
+            chosen = core.choose()
+            if chosen is not me:
+                core.preempt(me, chosen)
         self.give_up(me)
 
-    def give_up(self, me: Thread, *, broken_off: bool = False) -> None:
+    def give_up(self, me: Thread, broken_off: bool = False) -> None:
         """The effect of a release, within the current step.
 
         Args:
@@ -326,7 +331,7 @@ class SpinLock(Lock):
         Lock.take(self, me)
         me.spins += 1
 
-    def give_up(self, me: Thread, *, broken_off: bool = False) -> None:
+    def give_up(self, me: Thread, broken_off: bool = False) -> None:
         """See ``Lock.give_up``."""
         me.spins -= 1
         Lock.give_up(self, me, broken_off=broken_off)

@@ -90,8 +90,8 @@ def current_schedule() -> int:
 def yield_now() -> None:
     """Let others run; one step. A switch right after it is no preemption."""
     me = point("yield", None)
-    me.rested = CORE.steps
-    CORE.fresh = True
+    CORE.rest(me)
+    CORE.steady = CORE.lease = 0
 
 
 class _Clock(Primitive):
@@ -122,8 +122,8 @@ def sleep(seconds: float) -> None:
         chosen = core.choose()
         if chosen is not me:
             core.preempt(me, chosen)
-    me.rested = core.steps
-    core.fresh = True
+    core.rest(me)
+    core.steady = core.lease = 0
 
 
 def monotonic() -> float:

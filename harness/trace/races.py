@@ -281,7 +281,7 @@ class RaceRecorder:
         """
         core = self._core
         cur, thread = core.cur, access.tag.thread
-        if thread is not cur and cur.enabled and not cur.done and core.costs(cur, thread):
+        if thread is not cur and cur.enabled and not cur.done and core.costs(thread):
             # The step that is never taken was chosen all the same.
             core.preemptions += 1
         frames = [entry.tag.stack[0] for entry in (rival, access) if entry.tag.stack]

@@ -93,7 +93,7 @@ class TraceRecorder:
         site = None if publication is None else publication.site
         label = self._label(thread)
         cur = core.cur
-        preemption = thread is not cur and cur.enabled and not cur.done and core.costs(cur, thread)
+        preemption = thread is not cur and cur.enabled and not cur.done and core.costs(thread)
         if thread.kind in _TAKING:
             self._since[(thread.index, label)] = site
         self.steps.append(

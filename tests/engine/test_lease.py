@@ -1,0 +1,210 @@
+"""A strategy that knows its answer grants a lease: the running thread goes on without asking.
+
+That must change nothing but the time: every step counts, whoever looks on sees them all, and what
+makes the answer stale ends the lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from harness import (
+    Condition,
+    Mutex,
+    Semaphore,
+    Shared,
+    SpinLock,
+    UsageError,
+    invariant,
+    sleep,
+    spawn,
+    yield_now,
+)
+from harness.engine.core import CORE, Choose, Core
+from harness.engine.thread import Thread
+from harness.explore import Setup, explore_part
+from harness.search.stage import Stage, prepare
+from harness.search.watch import Log
+from harness.strategies.pct import sample
+from harness.sync import current_schedule
+
+Wrap = Callable[[Core, Choose], Choose]
+Seen = tuple[list[int], int, int, int]
+
+
+def busy() -> None:
+    """Whatever starts, wakes, stops or delays a thread, between cells and locks that do not."""
+    lock, other, cell, gate = Mutex("m"), SpinLock("s"), Shared(0, "c"), Semaphore(0, "gate")
+    full = Condition(lock)
+
+    def worker(rounds: int) -> None:
+        for number in range(rounds):
+            with lock:
+                cell.set(cell.get() + 1)
+                full.notify()
+            if number % 2:
+                yield_now()
+            with other:
+                cell.get()
+            gate.release()
+            cell.get()
+            sleep(number % 3)
+
+    def waiter() -> None:
+        with lock:
+            while cell.get() < 3:
+                full.wait(timeout=2)
+        for _ in range(4):
+            gate.acquire()
+            cell.get()
+
+    threads = [spawn(worker, rounds) for rounds in (3, 4)] + [spawn(waiter)]
+    for thread in threads:
+        thread.join()
+
+
+def run(wrap: Wrap, seed: int, *, schedules: int = 20) -> list[Seen]:
+    """What schedules of ``busy`` under ``pct`` are, where ``wrap`` is around its ``choose``."""
+    setup = Setup(strategy="pct", seed=seed)
+    seen: list[Seen] = []
+    with Stage(5.0) as stage:
+        strategy = prepare(stage, busy, setup)
+        for schedule in range(1, schedules + 1):
+
+            def begin(core: Core, schedule: int = schedule) -> Choose:
+                return wrap(core, strategy.begin(core, schedule))
+
+            core, _ = stage.run(busy, setup.rules(), setup.limits(), begin, schedule)
+            assert core.finding is None
+            assert core.cut is None
+            seen.append((core.choices[:], core.steps, core.switches, core.preemptions))
+    return seen
+
+
+def asking(core: Core, inner: Choose) -> Choose:
+    """Makes the strategy look at every step: no answer stands."""
+
+    def choose() -> Thread:
+        core.steady = core.lease = 0
+        return inner()
+
+    return choose
+
+
+def decided(seen: list[Seen]) -> list[tuple[int, int, int]]:
+    return [(steps, switches, preemptions) for _, steps, switches, preemptions in seen]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_schedules_are_the_same_where_every_step_is_asked_for(seed: int) -> None:
+    leased = run(lambda _, choose: choose, seed)
+    asked = run(asking, seed)
+
+    assert decided(leased) == decided(asked)
+    for (mine, *_), (all_of_them, *_) in zip(leased, asked, strict=True):
+        assert mine == all_of_them[: len(mine)]
+
+
+def test_a_thread_that_goes_on_need_not_ask() -> None:
+    leases: list[tuple[int, int]] = []
+
+    def alone() -> None:
+        cell = Shared(0)
+        for _ in range(100):
+            cell.get()
+            leases.append((CORE.steps, CORE.lease))
+
+    limits = Setup(strategy="pct", twice_every=0, steps_max=500)
+    part = explore_part(alone, limits, 101, 102)
+    assert part.steps == 200
+    assert leases[-200:] == [(step, 500) for step in range(1, 101)] * 2
+
+
+def test_whoever_looks_on_sees_every_step() -> None:
+    logs: list[Log] = []
+
+    def watched(core: Core, inner: Choose) -> Choose:
+        logs.append(Log())
+        return logs[-1].watching(core, inner)
+
+    seen = run(watched, 1)
+    assert [len(log.steps) for log in logs] == [steps for _, steps, _, _ in seen]
+
+
+def test_an_invariant_is_checked_after_every_step_from_its_registration_on() -> None:
+    checks: list[int] = []
+
+    def program() -> None:
+        cell = Shared(0)
+        for _ in range(20):
+            cell.get()
+        if current_schedule():
+            invariant(lambda: checks.append(CORE.steps))
+        for _ in range(20):
+            cell.get()
+
+    explore_part(program, Setup(strategy="pct", twice_every=0), 101, 101)
+    assert sorted(set(checks)) == list(range(20, 41))
+
+
+def test_operations_inside_an_invariant_are_no_steps_under_a_lease_either() -> None:
+    def program() -> None:
+        cell = Shared(1)
+        lock = Mutex("m", invariant=lambda: cell.get() > 0)
+        for _ in range(10):
+            with lock:
+                pass
+
+    part = explore_part(program, Setup(strategy="pct", twice_every=0), 101, 101)
+    assert part.steps == 20
+
+
+def test_an_interrupt_ends_a_lease() -> None:
+    steps: list[int] = []
+
+    def program() -> None:
+        cell = Shared(0)
+        for number in range(5_000):
+            if number == 50 and current_schedule():
+                signal.raise_signal(signal.SIGINT)
+            cell.get()
+            steps.append(CORE.steps)
+
+    part = explore_part(program, Setup(strategy="pct"), 101, 101)
+    assert part.cut == "interrupted"
+    assert steps[-1] < 60
+
+
+def test_a_thread_that_nobody_spawned_has_no_lease() -> None:
+    def program() -> None:
+        cell = Shared(0)
+
+        def use() -> None:
+            with contextlib.suppress(UsageError):
+                cell.get()
+
+        stranger = threading.Thread(target=use)
+        for _ in range(10):
+            cell.get()
+        if current_schedule():
+            stranger.start()
+            stranger.join()
+        for _ in range(10):
+            cell.get()
+
+    with pytest.raises(UsageError, match="did not start"):
+        explore_part(program, Setup(strategy="pct"), 101, 101)
+
+
+def test_change_points_are_those_of_the_standard_library() -> None:
+    for length in (1, 5, 21, 22, 23, 64, 200, 4_097):
+        for count in range(min(length, 8)):
+            mine, theirs = random.Random(length), random.Random(length)
+            assert sample(mine, length, count) == theirs.sample(range(1, length + 1), count)
+            assert mine.random() == theirs.random()
