@@ -1,8 +1,9 @@
 """``bench``: the engine beside the bare hand-offs of the very same schedules, in one run.
 
 The floor is what no engine over OS threads can beat: bare threads that do nothing but hand a baton
-on in the recorded order. Engine and floor take turns in short slices, so that what disturbs the
-machine disturbs both; each figure is the best of its slices, which is what the code costs.
+on in the recorded order. Engine and floor take turns, each with all of the schedules, so that what
+disturbs the machine disturbs both; each figure is the best of its turns, which is what the code
+costs.
 
 Reference: switching 3.1.
 """
@@ -32,8 +33,9 @@ from stress.exit_codes import ExitCode
 
 Choose: TypeAlias = Callable[[], Thread]
 
-# Schedules whose hand-offs are recorded for the floor, and repeated by it.
-_SCHEDULES: Final = {"random": 200, "pct": 2_000}
+# Schedules of an exploration, whose hand-offs are recorded for the floor and repeated by it: under
+# random as many as ``explore`` runs by default, since the first ones are looked at more closely.
+_SCHEDULES: Final = {"random": 1_000, "pct": 2_000}
 _SLICES: Final = 7
 # Threads of the engine's program, and how often each goes through its loop of four operations.
 THREADS: Final = 4
@@ -149,17 +151,13 @@ def measure(strategy: str, seed: int, slice_seconds: float) -> Figure:
     engine: list[float] = []
     floor: list[float] = []
     steps = switches = 0
-    explore_part(four_by_fifty, setup, 1, last, worker=0)
-    for _ in range(_SLICES):
-        spent, count = 0.0, 0
-        while spent < slice_seconds:
-            part = explore_part(four_by_fifty, setup, 1, last, worker=0)
-            spent += part.seconds
-            count += part.schedules
-            steps, switches = part.steps, part.switches
-        engine.append(spent / count)
+    began = time.perf_counter()
+    while not engine or time.perf_counter() - began < 2 * _SLICES * slice_seconds:
+        part = explore_part(four_by_fifty, setup, 1, last, worker=0)
+        engine.append(part.seconds / part.schedules)
+        steps, switches = part.steps, part.switches
         # The faster kind of baton is the floor, whatever the engine uses.
-        floor.append(min(bare(order, kind, slice_seconds / 2) for kind in kinds()) / last)
+        floor.append(min(bare(order, kind, 0.0) for kind in kinds()) / last)
     cost, least = min(engine), min(floor)
     return Figure(
         schedules_per_second=1 / cost,
