@@ -32,12 +32,15 @@ class Evictor:
             How many pages were evicted, loaned ones included.
 
         Locks: none held; takes VMO locks one after another, then the PMM lock.
-        Kernel: ``Evictor::EvictPageQueues``. Omits: trying for ever where a VMO is dying.
+        Kernel: ``Evictor::EvictPageQueues``. Omits: trying for ever where a VMO is dying;
+            sparing the youngest generations, where a page goes that is always needed.
         """
         evicted: list[VmPage] = []
+        refused: list[VmPage] = []
+        stuck = False
         counted = misses = 0
         with StackOwnedLoanedPagesInterval(self._world):
-            while counted < target and misses < MISSES_MAX:
+            while counted < target and misses < MISSES_MAX and not stuck:
                 backlink = self._world.page_queues.peek_pager_backed()
                 if backlink is None:
                     break
@@ -50,6 +53,11 @@ class Evictor:
                 ):
                     counted += not page.loaned
                     evicted.append(page)
+                elif page in refused:
+                    # It is always needed, and all others have had their turn.
+                    stuck = True
+                else:
+                    refused.append(page)
                 # May be the last reference: then the VMO is recycled here, within the interval.
                 backlink.cow.release()
             total = len(evicted)

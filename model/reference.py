@@ -18,7 +18,10 @@ because the kernel takes it:
 * *A closed handle works for a while*: as long as another operation keeps the VMO. Once one has
   been told that it is gone, it is gone for all. Its pages leave at any time after the close.
 * *Whoever was ever suspended may be interrupted* from then on: resuming is not seen from outside.
-* *A pin lasts*: from its call to the end of its unpin, during which a decommit may be refused.
+* *A pin in the making* pins page by page: what may not touch a pinned page may be refused while
+  one is under way. Once it has returned, all its pages stay until its unpin is called.
+* *A page that is always needed* may be evicted nevertheless, and a page of a VMO that was told so
+  may stay: which pages are meant is not kept.
 * *Whatever replaces pages leaves their content*, but any lender's absent page may lie under it.
 * *With injected faults* any operation that takes memory may run out of it midway.
 """
@@ -26,29 +29,57 @@ because the kernel takes it:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from model.reference_operations import OPERATIONS
-from model.reference_state import CLOSED, GONE, OPEN, RECYCLED, Cell, Shape, State
+from model.reference_state import (
+    CLOSED,
+    GONE,
+    OPEN,
+    RECYCLED,
+    Cell,
+    Pinned,
+    Shape,
+    State,
+)
 
 if TYPE_CHECKING:
     from harness.sync.history import Call, Local, Locals
 
 
+# Operations that are about no VMO.
+_NO_VMO: Final = frozenset(("evict", "kill", "suspend", "look", "churn"))
+
+
 class KernelReference:
     """The modelled system as its operations show it; a ``harness.sync.history.Reference``."""
 
-    def __init__(self, shape: Shape, cells: Iterable[Iterable[Cell]]) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        cells: Iterable[Iterable[Cell]],
+        stages: Sequence[int] = (),
+        mapped: Iterable[tuple[int, int]] = (),
+        pins: Iterable[Pinned] = (),
+    ) -> None:
         """A system at rest.
 
         Args:
             shape: What does not change.
-            cells: Of every VMO, all of them open.
+            cells: Of every VMO.
+            stages: Of every VMO; all are open where it is empty.
+            mapped: See ``State``.
+            pins: Likewise.
         """
         self.shape = shape
         rows = tuple(tuple(row) for row in cells)
-        self._initial = State(rows, (OPEN,) * len(rows))
-        self.key = shape, rows
+        self._initial = State(
+            rows,
+            tuple(stages) or (OPEN,) * len(rows),
+            mapped=tuple(sorted(mapped)),
+            pins=tuple(sorted(pins)),
+        )
+        self.key = shape, self._initial
         self._threads: dict[str, int] = {}
         self._running: Sequence[Call] = ()
 
@@ -100,8 +131,8 @@ class KernelReference:
         if reclaims and wanted:
             for after in self._reclaimed(state, wanted):
                 yield after, local
-        for vmo, stage in enumerate(state.stages):
-            if stage in (CLOSED, GONE):
+        for vmo in range(len(state.stages)):
+            if self._dying(state, vmo):
                 yield self._recycled(state, vmo), local
 
     def ends(
@@ -115,8 +146,27 @@ class KernelReference:
         others = [other for other in running if other is not call]
         if not any(OPERATIONS[other.name].reclaims for other in others):
             left = left._replace(wished=0)
-        if others or not any(stage in (CLOSED, GONE) for stage in left.stages):
+        if others or not any(self._dying(left, vmo) for vmo in range(len(left.stages))):
             yield left
+
+    def _dying(self, state: State, vmo: int) -> bool:
+        """Whether nothing but a running operation keeps a closed VMO from being recycled."""
+        if state.stages[vmo] not in (CLOSED, GONE) or state.referred(vmo):
+            return False
+        return not self._parent(state, vmo)
+
+    def _parent(self, state: State, vmo: int) -> bool:
+        """Whether there is a slice of this VMO."""
+        windows = zip(self.shape.parents, state.stages, strict=False)
+        return any(parent == vmo and stage != RECYCLED for parent, stage in windows)
+
+    def gone(self, state: State, vmo: int) -> State | None:
+        """Where somebody is told that a VMO is gone; None where he should not be."""
+        if state.stages[vmo] == OPEN or state.referred(vmo):
+            return None
+        if self._parent(state, vmo):
+            return state  # Its slices go on with what it has.
+        return state.staged(vmo, max(GONE, state.stages[vmo]))
 
     def _reclaimed(self, state: State, wanted: int) -> Iterator[State]:
         """A page that is asked for comes home, or leaves the borrower that has it."""
@@ -141,13 +191,32 @@ class KernelReference:
 
     def _recycled(self, state: State, vmo: int) -> State:
         """A closed VMO gives its pages back; what lay under others is theirs."""
-        size = self.shape.sizes[vmo]
+        size = len(state.cells[vmo])
         after = state.put(vmo, 0, (None,) * size).staged(vmo, RECYCLED)
         return after.cleared(self.shape.span(vmo, 0, size))
 
     def beside(self, call: Call) -> list[Call]:
         """What runs beside an operation, while its steps are taken."""
         return [other for other in self._running if other is not call]
+
+    def pinning(self, call: Call, vmo: int, first: int, count: int) -> bool:
+        """Whether a pin is under way beside an operation, of some of these pages."""
+        return any(
+            other.name == "pin"
+            and other.args[0] == vmo
+            and other.args[1] < first + count
+            and first < other.args[1] + other.args[2]
+            for other in self.beside(call)
+        )
+
+    def may_be_pinned(self, state: State, call: Call, first: int, count: int) -> bool:
+        """Whether an operation may find some of these pages of its VMO pinned."""
+        vmo = call.args[0]
+        return state.pinned(vmo, first, count) or self.pinning(call, vmo, first, count)
+
+    def borrowable(self, state: State, vmo: int) -> int:
+        """Bits of the lenders' pages that may lie under what is put into a VMO now."""
+        return 0 if state.pinned_once >> vmo & 1 else self.absent(state)
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -190,6 +259,14 @@ class KernelReference:
             held += sum(size for size, stage in sizes if stage != OPEN)
         return held
 
+    def starved(self, state: State, vmo: int) -> bool:
+        """Whether the pager of a VMO may have failed what was asked for, for want of memory."""
+        return self.shape.faults or bool(state.starved >> vmo & 1)
+
+    def short(self, state: State, call: Call, count: int) -> bool:
+        """Whether ``call`` may find fewer than ``count`` ordinary pages free."""
+        return self.ordinary(state, held=self.held(state, call)) < count
+
     # -- for readers ----------------------------------------------------------------------------
 
     def describe(self, state: State) -> str:
@@ -206,7 +283,7 @@ class KernelReference:
         """See ``Reference``: VMOs by their names, pages by their content."""
         args = list(call.args)
         result = call.result
-        if call.name not in ("evict", "kill", "suspend", "look", "churn"):
+        if call.name not in _NO_VMO:
             args[0] = self.shape.names[args[0]]
         words = [self._text(arg) if isinstance(arg, bytes) else str(arg) for arg in args]
         text = f"{call.name}({', '.join(words)})"

@@ -2,186 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from model.reference_state import CLOSED, GONE, OPEN, Shape, State, gone, usable
+from model.reference_access import Load, Map, Read, Store, Touch, Unmap, Write, Zero
+from model.reference_commit import Ask, Commit, Fault, Moves, Need, Operation, Pin, Unpin
+from model.reference_state import CLOSED, GONE, OPEN, Shape, State, usable
 
 if TYPE_CHECKING:
     from harness.sync.history import Call, Local
     from model.reference import KernelReference
 
-# What an operation's own steps lead to: the state, and its local state.
-Moves = Iterator[tuple[State, "Local"]]
-
-
-class Operation:
-    """One kind of operation; the local state is False until it is done, unless said otherwise.
-
-    Attributes:
-        reclaims: It works through the requests of lenders while it runs.
-        begun: The local state of one that was called.
-    """
-
-    reclaims = False
-    begun: Local = False
-
-    def wants(self, shape: Shape, call: Call) -> int:
-        """Bits of the lenders' pages that it asks for."""
-        del shape, call
-        return 0
-
-    def holds(self, shape: Shape, call: Call) -> int:
-        """Ordinary pages that it may have in its hands, at most."""
-        del shape, call
-        return 0
-
-    def looks(self, call: Call) -> bool:
-        """Whether it only looks; then a look that helps it is never taken too early."""
-        del call
-        return False
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Steps that lead to the result that it had."""
-        raise NotImplementedError
-
-    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
-        """The state that it leaves on its return; None where it is not done."""
-        del ref
-        if call.result == "BAD_HANDLE":
-            return gone(state, call.args[0])
-        return state if local else None
-
-
-class Commit(Operation):
-    """``(vmo, first, count)``; the local state counts the pages seen present, first to last."""
-
-    reclaims = True
-    begun = 0
-
-    def wants(self, shape: Shape, call: Call) -> int:
-        """All of the range, also what it has seen: until it returns it may ask again."""
-        return shape.span(*call.args[:3])
-
-    def looks(self, call: Call) -> bool:
-        """What comes home on the way is nobody's own step."""
-        del call
-        return True
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """See as many pages as are there."""
-        vmo, first, count = call.args
-        seen = local
-        assert isinstance(seen, int)
-        if call.result == "OK" and usable(state, vmo):
-            while seen < count and state.cells[vmo][first + seen] is not None:
-                seen += 1
-            if seen > local:
-                yield state, seen
-
-    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
-        """OK with every page seen; what was given up on may come home without us."""
-        vmo, _, count = call.args
-        match call.result:
-            case "OK":
-                return state if local == count else None
-            case "BAD_STATE":
-                return state if state.detached >> vmo & 1 else None
-            case "NO_MEMORY":
-                return state if ref.shape.faults else None
-            case _:
-                left = super().ends(ref, state, call, False)
-                if left is None and ref.interrupted(state, call):
-                    left = state._replace(wished=state.wished | self.wants(ref.shape, call))
-                return left
-
-
-class Fault(Commit):
-    """``(vmo, first, count)``: asks once, waits, and keeps no VMO alive meanwhile.
-
-    One request ends where pages are present (16.5): OK says no more than that the first page that
-    was absent when it asked was there afterwards. Not even that where the VMO was closed or
-    detached, or another operation on it was running: what that one brings in is counted, not
-    looked at (15.29). The local state is -1 before it asks, then the page that it waits for, then
-    ``count``.
-    """
-
-    begun = -1
-
-    def looks(self, call: Call) -> bool:
-        """Which page it waits for depends on when it asks."""
-        del call
-        return False
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Ask; or see that the page is there."""
-        vmo, first, count = call.args
-        row = state.cells[vmo][first : first + count]
-        if local < 0 and usable(state, vmo):
-            yield state, row.index(None) if None in row else count
-        elif 0 <= local < count:
-            beside = any(other.args[:1] == (vmo,) for other in ref.beside(call))
-            if beside or row[local] is not None:
-                yield state, count
-
-    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
-        """As a commit, but for a VMO that is closed or detached."""
-        vmo = call.args[0]
-        if call.result == "OK" and (state.stages[vmo] != OPEN or state.detached >> vmo & 1):
-            return state
-        return super().ends(ref, state, call, local)
-
-
-class Ask(Operation):
-    """``(vmo, first, count)``: sends a commit's request, and gives up or waits later."""
-
-    def wants(self, shape: Shape, call: Call) -> int:
-        """All of the range."""
-        return shape.span(*call.args[:3])
-
-    def looks(self, call: Call) -> bool:
-        """Only that."""
-        del call
-        return True
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Look at the range, once: all there, or not."""
-        vmo, first, count = call.args
-        if not local and usable(state, vmo):
-            whole = None not in state.cells[vmo][first : first + count]
-            if call.result == ("OK" if whole else "SHOULD_WAIT"):
-                yield state, True
-            elif call.result == "BAD_STATE" and not whole and state.detached >> vmo & 1:
-                yield state, True
-
-    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
-        """What it asked for may be in flight."""
-        left = super().ends(ref, state, call, local)
-        if left is not None and call.result == "SHOULD_WAIT":
-            left = left._replace(wished=left.wished | self.wants(ref.shape, call))
-        return left
-
-
-class Pin(Commit):
-    """``(vmo, first, count)`` of a lender: from the call of the pin to the return of its unpin.
-
-    All pages are there at one time; what was given up on may come home without us.
-    """
-
-    begun = False
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """See the whole range present, at once."""
-        vmo, first, count = call.args
-        if not local and call.result == "OK" and usable(state, vmo):
-            if None not in state.cells[vmo][first : first + count]:
-                yield state, True
-
-    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
-        """OK once seen; otherwise as a commit."""
-        if call.result == "OK":
-            return state if local else None
-        return super().ends(ref, state, call, local)
+# Operations that may put another page where one is.
+_MOVING: Final = frozenset(("replace", "churn", "pin", "need"))
 
 
 class Replace(Operation):
@@ -195,12 +27,12 @@ class Replace(Operation):
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
         """Any lender's absent page may lie under it now, or none does."""
         vmo, page, with_loaned = call.args
-        cell = state.cells[vmo][page]
+        cell = state.cells[vmo][page] if page < len(state.cells[vmo]) else None
         if local or not usable(state, vmo):
             return
         match call.result:
             case "OK":
-                if cell is not None:
+                if cell is not None and not state.pinned(vmo, page, 1):
                     under = cell[1] | ref.absent(state) if with_loaned else 0
                     yield state.put(vmo, page, [(cell[0], under)]), True
             case "NOT_FOUND":
@@ -208,8 +40,16 @@ class Replace(Operation):
                 if cell is None or ref.beside(call):
                     yield state, True
             case "NO_MEMORY":
-                short = ref.ordinary(state, held=ref.held(state, call)) < 1
-                if with_loaned or short or ref.shape.faults:
+                if with_loaned or ref.short(state, call, 1) or ref.shape.faults:
+                    yield state, True
+            case "BAD_STATE":
+                kept = ref.may_be_pinned(state, call, page, 1) or state.needed >> vmo & 1
+                # Needed is, too, what a hint under way has just been told.
+                if kept or any(other.name == "need" for other in ref.beside(call)):
+                    yield state, True
+            case "NOT_SUPPORTED":
+                size = len(state.cells[vmo])
+                if state.pinned_once >> vmo & 1 or ref.pinning(call, vmo, 0, size):
                     yield state, True
 
 
@@ -251,24 +91,32 @@ class Hint(Operation):
 
 
 class Decommit(Operation):
-    """``(vmo, first, count)``: atomic; refused while one of the pages is pinned."""
+    """``(vmo, first, count)``: atomic; refused while one of the pages is pinned, and only then."""
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
         """All of the range is absent."""
-        vmo, first, count = call.args
-        if not local and usable(state, vmo):
-            if ref.shape.lender[vmo] and call.result == "OK":
+        vmo, first, count = call.args[:3]
+        if local or not usable(state, vmo):
+            return
+        if not ref.shape.lender[vmo]:
+            if call.result == "NOT_SUPPORTED":
+                yield state, True
+        elif call.result == "OK":
+            if not state.pinned(vmo, first, count):
                 yield state.put(vmo, first, (None,) * count), True
-            elif not ref.shape.lender[vmo] and call.result == "NOT_SUPPORTED":
-                yield state, True
-            elif call.result == "BAD_STATE" and any(
-                other.name == "pin"
-                and other.args[0] == vmo
-                and other.args[1] < first + count
-                and first < other.args[1] + other.args[2]
-                for other in ref.beside(call)
-            ):
-                yield state, True
+        elif call.result == "BAD_STATE" and ref.may_be_pinned(state, call, first, count):
+            yield state, True
+
+
+class DecommitMapped(Decommit):
+    """``(vmo, first, count, mapping)``: through a mapping, while there is one."""
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """As a decommit; or see that nothing is mapped any more."""
+        if state.maps(call.args[3]):
+            yield from super().steps(ref, state, call, local)
+        elif not local and call.result == "BAD_STATE":
+            yield state, True
 
 
 class Supply(Operation):
@@ -286,10 +134,10 @@ class Supply(Operation):
         if local or not usable(state, vmo):
             return
         if call.result == "OK":
-            if ref.ordinary(state) >= count:
+            if ref.ordinary(state) >= count and first + count <= len(state.cells[vmo]):
                 yield self.filled(ref, state, vmo, first, count, content), True
         elif call.result == "NO_MEMORY":
-            if ref.ordinary(state, held=ref.held(state, call)) < count:
+            if ref.short(state, call, count):
                 yield state, True
             elif ref.shape.faults:
                 for filled in range(count):
@@ -299,7 +147,7 @@ class Supply(Operation):
         self, ref: KernelReference, state: State, vmo: int, first: int, count: int, content: bytes
     ) -> State:
         """With content where there was none; any absent page of a lender may lie under it."""
-        fresh = content, ref.absent(state)
+        fresh = content, ref.borrowable(state, vmo)
         row = state.cells[vmo][first : first + count]
         return state.put(vmo, first, [fresh if cell is None else cell for cell in row])
 
@@ -324,12 +172,15 @@ class EvictPage(Operation):
         vmo, page = call.args
         if local:
             return
-        there = state.cells[vmo][page] is not None and not ref.shape.lender[vmo]
+        row = state.cells[vmo]
+        there = page < len(row) and row[page] is not None and not ref.shape.lender[vmo]
         if call.result is True and there and usable(state, vmo):
-            yield state.put(vmo, page, [None]), True
+            if not state.pinned(vmo, page, 1):
+                yield state.put(vmo, page, [None]), True
         elif call.result is False:
-            moved = any(other.name in ("replace", "churn") for other in ref.beside(call))
-            if not there or moved or state.stages[vmo] != OPEN:
+            moved = any(other.name in _MOVING for other in ref.beside(call))
+            stays = ref.may_be_pinned(state, call, page, 1) or state.needed >> vmo & 1
+            if not there or moved or stays or state.stages[vmo] != OPEN:
                 yield state, True
 
 
@@ -357,15 +208,24 @@ class Evict(Operation):
             for vmo, row in enumerate(state.cells):
                 if not ref.shape.lender[vmo]:
                     for page, cell in enumerate(row):
-                        if cell is not None:
+                        if cell is not None and not state.pinned(vmo, page, 1):
                             yield state.put(vmo, page, [None]), local + 1
         else:
             borrowers = [v for v, lends in enumerate(ref.shape.lender) if not lends]
-            empty = all(cell is None for vmo in borrowers for cell in state.cells[vmo])
+            empty = all(
+                cell is None or state.needed >> vmo & 1 or self.stays(ref, state, call, vmo, page)
+                for vmo in borrowers
+                for page, cell in enumerate(state.cells[vmo])
+            )
             dying = any(state.stages[vmo] in (CLOSED, GONE) for vmo in borrowers)
             empty = empty or local >= call.args[0]
         if empty or dying:
             yield state, -1
+
+    def stays(self, ref: KernelReference, state: State, call: Call, vmo: int, page: int) -> bool:
+        """Whether that page may be pinned, or needed by a hint that is under way."""
+        needing = any(other.name == "need" for other in ref.beside(call))
+        return needing or state.pinned(vmo, page, 1) or ref.pinning(call, vmo, page, 1)
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """Done."""
@@ -373,30 +233,55 @@ class Evict(Operation):
         return state if local == -1 else None
 
 
-class Answer(Operation):
-    """``(vmo, content)``: whether a request was answered; the pager knows which, we do not.
+class Fill(Supply):
+    """``(vmo, first, count, content)``: a pager answers a request; nobody is told what came of it.
 
-    Any pages may come, one after the other.
+    Where it has no memory it fails the request, and whoever waits is told NO_MEMORY.
     """
 
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """Fill what is absent of what is left, or fail midway."""
+        vmo, first, count, content = call.args
+        if local:
+            return
+        count = max(min(count, len(state.cells[vmo]) - first), 0)
+        if ref.ordinary(state) >= count:
+            yield self.filled(ref, state, vmo, first, count, content), True
+        if ref.shape.faults or ref.short(state, call, count):
+            for filled in range(count if ref.shape.faults else 1):
+                after = self.filled(ref, state, vmo, first, filled, content)
+                yield after._replace(starved=state.starved | 1 << vmo), True
+
+
+class Resize(Operation):
+    """``(vmo, pages)``: atomic; refused while a page beyond is pinned."""
+
     def holds(self, shape: Shape, call: Call) -> int:
-        """At most the whole VMO."""
+        """What is cut off."""
         vmo: int = call.args[0]
         return shape.sizes[vmo]
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Bring one page, or none."""
-        del local
-        vmo, content = call.args
-        yield state, True
-        if call.result is True and usable(state, vmo):
-            for page, cell in enumerate(state.cells[vmo]):
-                if cell is None and ref.ordinary(state) > 0:
-                    yield state.put(vmo, page, [(content, ref.absent(state))]), True
+        """Cut off what is beyond, or add absent pages."""
+        vmo, pages = call.args
+        if local or not usable(state, vmo):
+            return
+        row = state.cells[vmo]
+        beyond = max(len(row) - pages, 0)
+        if call.result == "OK" and not (beyond and state.pinned(vmo, pages, beyond)):
+            yield state.sized(vmo, (*row[:pages], *(None,) * (pages - len(row)))), True
+        elif call.result == "BAD_STATE" and ref.may_be_pinned(state, call, pages, beyond):
+            yield state, True
 
 
-class Read(Operation):
-    """``(vmo, page)``: status and content."""
+class Beyond(Operation):
+    """``(vmo, first, count)``: whatever was told OUT_OF_RANGE."""
+
+    def holds(self, shape: Shape, call: Call) -> int:
+        """As many as a pager brings along."""
+        del shape
+        count: int = call.args[2]
+        return count
 
     def looks(self, call: Call) -> bool:
         """Only that."""
@@ -404,85 +289,22 @@ class Read(Operation):
         return True
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """See the content; what is absent of a lender reads as zeroes."""
-        vmo, page = call.args
-        if local or not usable(state, vmo):
-            return
-        status, content = call.result
-        cell = state.cells[vmo][page]
-        if cell is None and ref.shape.lender[vmo]:
-            cell = ref.shape.zero, 0
-        if status == "OK" and cell is not None and cell[0] == content:
-            yield state, True
-        elif status == "BAD_STATE" and state.detached >> vmo & 1:
-            yield state, True
-
-    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
-        """Done, gone, or interrupted."""
-        status = call.result[0]
-        if status == "BAD_HANDLE":
-            return gone(state, call.args[0])
-        return state if local or ref.interrupted(state, call) else None
-
-
-class Write(Commit):
-    """``(vmo, page, content)``: a commit of the page, and then its new content, at once."""
-
-    begun = False
-
-    def wants(self, shape: Shape, call: Call) -> int:
-        """The page."""
-        return shape.span(call.args[0], call.args[1], 1)
-
-    def looks(self, call: Call) -> bool:
-        """It does not."""
-        del call
-        return False
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Write to the page, once, where it is there."""
-        vmo, page, content = call.args
-        cell = state.cells[vmo][page]
-        if not local and cell is not None and call.result == "OK" and usable(state, vmo):
-            yield state.put(vmo, page, [(content, cell[1])]), True
-
-    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
-        """OK once written."""
-        if call.result == "OK":
-            return state if local else None
-        return super().ends(ref, state, call, local)
-
-
-class Zero(Operation):
-    """``(vmo, first, count)``: page by page; the local state counts them."""
-
-    begun = 0
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Zero the next page, or pass over a lender's absent one."""
+        """See the end of the VMO before that of the range."""
         vmo, first, count = call.args
-        if local == count or not usable(state, vmo):
-            return
-        page = first + local
-        cell = state.cells[vmo][page]
-        if cell is not None:
-            yield state.put(vmo, page, [(ref.shape.zero, cell[1])]), local + 1
-        elif ref.shape.lender[vmo]:
-            yield state, local + 1
+        if not local and usable(state, vmo) and first + count > len(state.cells[vmo]):
+            yield state, True
 
-    def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
-        """All of them; a borrower's may not come."""
-        vmo, _, count = call.args
-        if call.result == "OK":
-            return state if local == count else None
-        if call.result == "BAD_STATE" and state.detached >> vmo & 1:
-            return state
-        interrupted = ref.interrupted(state, call)
-        return state if interrupted else super().ends(ref, state, call, False)
+
+class Refused(Operation):
+    """``(vmo,)``: whatever was told that a slice is gone; its own cells are another's."""
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """None: it is all in the end."""
+        yield from ()
 
 
 class Detach(Operation):
-    """``(vmo,)``: atomic."""
+    """``(vmo,)``: atomic; what is pinned stays."""
 
     def holds(self, shape: Shape, call: Call) -> int:
         """What the VMO had."""
@@ -490,11 +312,20 @@ class Detach(Operation):
         return shape.sizes[vmo]
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """No page is left, and no more will come."""
+        """No other page is left, and no more will come."""
         vmo = call.args[0]
-        if not local and usable(state, vmo) and call.result == "OK":
-            after = state.put(vmo, 0, (None,) * ref.shape.sizes[vmo])
-            yield after._replace(detached=after.detached | 1 << vmo), True
+        if local or not usable(state, vmo) or call.result != "OK":
+            return
+        detached = state._replace(detached=state.detached | 1 << vmo)
+        # What a pin under way has pinned already stays, too: any of its pages, from the first on.
+        ways = {0: detached.kept(vmo, [])}
+        for other in ref.beside(call):
+            if other.name == "pin" and other.args[0] == vmo:
+                _, first, count, _ = other.args
+                for pages in range(1, count + 1):
+                    ways[len(ways)] = detached.kept(vmo, range(first, first + pages))
+        for after in ways.values():
+            yield after, True
 
 
 class Close(Operation):
@@ -548,6 +379,17 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "fault": Fault(),
     "ask": Ask(),
     "pin": Pin(),
+    "unpin": Unpin(),
+    "need": Need(),
+    "map": Map(),
+    "unmap": Unmap(),
+    "touch": Touch(),
+    "load": Load(),
+    "store": Store(),
+    "decommit_mapped": DecommitMapped(),
+    "resize": Resize(),
+    "beyond": Beyond(),
+    "refused": Refused(),
     "replace": Replace(),
     "churn": Churn(),
     "hint": Hint(),
@@ -555,7 +397,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "supply": Supply(),
     "evict_page": EvictPage(),
     "evict": Evict(),
-    "answer": Answer(),
+    "fill": Fill(),
     "read": Read(),
     "write": Write(),
     "zero": Zero(),

@@ -2,7 +2,8 @@
 
 Every fault of the plan is left out in turn, the last one first. What is left must still fail in the
 same way: in the schedule of the same number (where the fault never struck, that is the same
-schedule), or in one of the first few. Like all else here, a function of the seed.
+schedule), or in one of the first few. A drawn program is given instead of drawn, so that it is the
+same one in all of them. Like all else here, a function of the seed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 from harness.explore import Failure, Setup, explore_part
 from harness.strategies import strategy_named
-from stress.catalogue import RANGE, Spec, find, plan_of, program_of
+from stress.catalogue import RANGE, Context, Spec, find, plan_of, program_of
 
 # Schedules that may be run for each fault that is left out.
 SCHEDULES_MAX: Final = 200
@@ -46,7 +47,10 @@ def drop(spec: Spec, setup: Setup, failure: Failure) -> Needed:
     entry = find(spec.scenario)
     plan = plan_of(spec, entry, failure.schedule)
     best = Needed(spec, failure)
-    if RANGE in (spec.faults or entry.faults):
+    ranges = RANGE in (spec.faults or entry.faults)
+    if plan.faults:
+        spec = _given(spec, failure.schedule)
+    if ranges:
         # First of all the very occurrences that struck.
         exact = replace(spec, faults=str(plan))
         again = _failing_alike(exact, setup, failure)
@@ -62,15 +66,23 @@ def drop(spec: Spec, setup: Setup, failure: Failure) -> Needed:
     return best
 
 
+def _given(spec: Spec, schedule: int) -> Spec:
+    """With the program that one schedule draws, as its parameter; as it is where none is drawn."""
+    entry = find(spec.scenario)
+    if entry.drawing is None:
+        return spec
+    context = Context(spec, entry)
+    text = entry.drawing.drawn(context, context.seed_of(schedule))
+    params = dict(spec.params) | {entry.drawing.param: text}
+    return replace(spec, params=tuple(params.items()), draw=0)
+
+
 def _failing_alike(spec: Spec, setup: Setup, failure: Failure) -> Failure | None:
     program = program_of(spec)
     setup = replace(setup, meta=spec.meta(), stop_at_first=False, mode="controlled")
     number = failure.schedule
     if strategy_named(setup.strategy).sequential:
         spans = [(1, SCHEDULES_MAX)]
-    elif find(spec.scenario).drawing is not None:
-        # Another number would be another program.
-        spans = [(number, number)]
     else:
         spans = [(number, number), (1, SCHEDULES_MAX)]
     for first, last in spans:

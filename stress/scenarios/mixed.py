@@ -3,11 +3,13 @@
 A program is a system and what each thread does to it. It is drawn from the seed, or given as text
 in the parameter ``program``, which is also what a failing one is reduced to::
 
-    L1.3.2+B1.2.1/commit.L1.0.2+evict.1/supply.B1.0.1
+    L1.3.2+S1.2.1+B1.2.1/commit.L1.0.2+evict.1/supply.B1.0.1
 
 Parts end at a slash: the system first, then one part for each thread. A lender has its pages and
-how many of them are on loan at the start; a borrower its pages and how many are there. No scenario
-says here what an operation may answer: the reference judges all of it (``model.reference``).
+how many of them are on loan at the start; a borrower its pages and how many are there; a slice its
+pages and where they begin in the lender of its number. Where an operation has to wait for a pager,
+each borrower has a thread that serves it. No scenario says here what an operation may answer: the
+reference judges all of it (``model.reference``).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness.errors import UsageError
@@ -24,6 +27,7 @@ from stress.scenarios import boot, expect, finish, race
 
 if TYPE_CHECKING:
     from model.kernel import Kernel
+    from model.vm_aspace import VmMapping
     from model.vmo import VmObjectPaged
 
 
@@ -31,9 +35,9 @@ class Vmo(NamedTuple):
     """One VMO of a program.
 
     Attributes:
-        name: L and a number for a lender, B and a number for a borrower.
+        name: L and a number for a lender, B for a borrower, S for a slice of that lender.
         pages: Its size.
-        some: Pages that are on loan at the start, or there.
+        some: Pages that are on loan at the start, or there; of a slice, its first page.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Running:
         kernel: The kernel.
         vmos: By name.
         threads: The workers that have begun, by number.
+        working: How many workers have not ended.
+        pagers: Names of the borrowers that a pager serves.
     """
 
     def __init__(self, ctx: Context, program: Program) -> None:
@@ -72,13 +78,46 @@ class Running:
         self.kernel.ppb(on_mru=True)
         self.vmos: dict[str, VmObjectPaged] = {}
         self.threads: dict[int, Thread] = {}
+        self.working = len(program.threads)
+        run = [operation for thread in program.threads for operation in thread]
+        resized = {operation.vmo for operation in run if operation.name == "resize"}
         for name, pages, some in program.system:
             if name[0] == "L":
                 self.vmos[name] = self.kernel.lender(pages, name, absent=some)
+            elif name[0] == "S":
+                self.vmos[name] = self.kernel.sliced(self.vmos[f"L{name[1:]}"], some, pages)
             else:
-                self.vmos[name] = self.kernel.borrower(pages, name)
+                self.vmos[name] = self.kernel.borrower(pages, name, resizable=name in resized)
                 if some:
                     expect(self.kernel.supply(self.vmos[name], 0, some, b"first"))
+        served = any(OPERATIONS[operation.name].waits for operation in run)
+        self.pagers = [name for name in self.vmos if name[0] == "B" and served]
+        self._aspace = self.kernel.aspace()
+        self._mappings: dict[str, VmMapping] = {}
+
+    def mapping(self, vmo: VmObjectPaged) -> VmMapping | None:
+        """The last mapping of all of ``vmo``, else a new one; None where it is gone."""
+        if vmo.name not in self._mappings:
+            _, mapping = self.kernel.map(self._aspace, vmo)
+            if mapping is None:
+                return None
+            self._mappings[vmo.name] = mapping
+        return self._mappings[vmo.name]
+
+    def unmapping(self, vmo: VmObjectPaged) -> VmMapping | None:
+        """That mapping, for whoever unmaps it; the next to ask makes a new one."""
+        return self._mappings.pop(vmo.name, None)
+
+    def ended(self) -> None:
+        """A worker has; with the last of them the pagers go home."""
+        self.working -= 1
+        for name in () if self.working else self.pagers:
+            self.kernel.detach(self.vmos[name])
+
+    def serve(self, name: str) -> None:
+        """Be the pager of that borrower."""
+        while self.kernel.serve_pager(self.vmos[name]):
+            pass
 
     def run(self, operation: Operation, content: bytes) -> None:
         """Run one operation; ``content`` is what it writes, if it does."""
@@ -95,15 +134,17 @@ class Kind:
 
     Attributes:
         weight: How often it is drawn.
-        on: "L" or "B" for the kind of VMO that it is about; empty for none.
+        on: "LS" or "B" for the kinds of VMO that it is about; empty for none.
         numbers: What its numbers are: "page", "count" (of pages from there), "thread", "target".
         run: Runs it on a system, a VMO, its numbers, and content to write.
+        waits: It may wait for a pager.
     """
 
     weight: int
     on: str
     numbers: tuple[str, ...]
     run: Run
+    waits: bool = False
 
 
 def _fault_in(system: Running, vmo: VmObjectPaged, numbers: tuple[int, ...], to: bytes) -> None:
@@ -137,17 +178,39 @@ def _age(system: Running, _vmo: None, _numbers: tuple[int, ...], _to: bytes) -> 
     system.kernel.process_queues()
 
 
+def _by_mapping(access: Callable[[Kernel, VmMapping, tuple[int, ...], bytes], object]) -> Run:
+    """An access by way of a mapping, which is made where there is none."""
+
+    def run(system: Running, vmo: VmObjectPaged, numbers: tuple[int, ...], to: bytes) -> None:
+        mapping = system.mapping(vmo)
+        if mapping is not None and max(numbers) < len(mapping.entries):
+            access(system.kernel, mapping, numbers, to)
+
+    return run
+
+
+def _unmap(system: Running, vmo: VmObjectPaged, _numbers: tuple[int, ...], _to: bytes) -> None:
+    """Unmap what is mapped."""
+    mapping = system.unmapping(vmo)
+    if mapping is not None:
+        system.kernel.unmap(mapping)
+
+
+_load: Final = _by_mapping(lambda kernel, mapping, n, _: kernel.load(mapping, n[0]))
+_store: Final = _by_mapping(lambda kernel, mapping, n, to: kernel.store(mapping, n[0], to))
+_touch: Final = _by_mapping(lambda kernel, mapping, n, _: kernel.fault(mapping, n[0]))
+_loan: Final = _by_mapping(lambda kernel, mapping, n, _: kernel.decommit_mapped(mapping, n[0], 1))
 _RANGE: Final = ("page", "count")
 # A new operation is one entry here, and one in ``model.reference_operations``.
 OPERATIONS: Final[dict[str, Kind]] = {
-    "commit": Kind(6, "L", _RANGE, lambda s, v, n, _: s.kernel.commit(v, *n)),
-    "decommit": Kind(4, "L", _RANGE, lambda s, v, n, _: s.kernel.decommit(v, *n)),
-    "fault": Kind(3, "L", _RANGE, lambda s, v, n, _: s.kernel.begin_commit(v, *n).wait()),
-    "give-up": Kind(3, "L", _RANGE, lambda s, v, n, _: s.kernel.begin_commit(v, *n).cancel()),
-    "write": Kind(2, "L", ("page",), lambda s, v, n, to: s.kernel.write(v, n[0], to)),
-    "read": Kind(1, "L", ("page",), lambda s, v, n, _: s.kernel.read(v, *n)),
-    "pin": Kind(3, "L", _RANGE, _pin),
-    "zero": Kind(1, "L", _RANGE, lambda s, v, n, _: s.kernel.zero(v, *n)),
+    "commit": Kind(6, "LS", _RANGE, lambda s, v, n, _: s.kernel.commit(v, *n)),
+    "decommit": Kind(4, "LS", _RANGE, lambda s, v, n, _: s.kernel.decommit(v, *n)),
+    "fault": Kind(3, "LS", _RANGE, lambda s, v, n, _: s.kernel.begin_commit(v, *n).wait()),
+    "give-up": Kind(3, "LS", _RANGE, lambda s, v, n, _: s.kernel.begin_commit(v, *n).cancel()),
+    "write": Kind(2, "LS", ("page",), lambda s, v, n, to: s.kernel.write(v, n[0], to)),
+    "read": Kind(1, "LS", ("page",), lambda s, v, n, _: s.kernel.read(v, *n)),
+    "pin": Kind(3, "LS", _RANGE, _pin),
+    "zero": Kind(1, "LS", _RANGE, lambda s, v, n, _: s.kernel.zero(v, *n)),
     "supply": Kind(6, "B", _RANGE, lambda s, v, n, to: s.kernel.supply(v, n[0], n[1], to)),
     "fault-in": Kind(2, "B", ("page",), _fault_in),
     "borrow": Kind(
@@ -162,9 +225,20 @@ OPERATIONS: Final[dict[str, Kind]] = {
     "evict-page": Kind(4, "B", ("page",), lambda s, v, n, _: s.kernel.evict_page(v, *n)),
     "evict": Kind(2, "", ("target",), lambda s, _v, n, _: s.kernel.evict(*n)),
     "suspend": Kind(2, "", ("thread",), _suspend),
+    "load": Kind(1, "LS", ("page",), _load),
+    "store": Kind(2, "LS", ("page",), _store),
+    "touch": Kind(2, "LS", ("page",), _touch),
+    "loan": Kind(1, "LS", ("page",), _loan),
+    "unmap": Kind(1, "LS", (), _unmap),
+    "load-paged": Kind(1, "B", ("page",), _load, waits=True),
+    "store-paged": Kind(1, "B", ("page",), _store, waits=True),
+    "unmap-paged": Kind(1, "B", (), _unmap),
+    "pin-paged": Kind(1, "B", _RANGE, _pin, waits=True),
+    "need": Kind(1, "B", _RANGE, lambda s, v, n, _: s.kernel.always_need(v, *n), waits=True),
+    "resize": Kind(1, "B", ("pages",), lambda s, v, n, _: s.kernel.resize(v, *n)),
     "detach": Kind(1, "B", (), lambda s, v, _n, _: s.kernel.detach(v)),
     "close": Kind(2, "B", (), lambda s, v, _n, _: s.kernel.destroy(v)),
-    "close-lender": Kind(1, "L", (), lambda s, v, _n, _: s.kernel.destroy(v)),
+    "close-lender": Kind(1, "LS", (), lambda s, v, _n, _: s.kernel.destroy(v)),
 }
 
 
@@ -177,17 +251,21 @@ def draw_program(seed: int, threads: int, operations: int) -> Program:
     system = [Vmo("L1", pages := draw.choice((2, 3)), draw.randrange(1, pages + 1))]
     if draw.random() < 0.5:
         system.append(Vmo("L2", 2, draw.randrange(3)))
+    if draw.random() < 0.25:
+        first = draw.randrange(pages)
+        system.append(Vmo("S1", 1 + draw.randrange(pages - first), first))
     system += [Vmo(f"B{number}", 2, draw.randrange(2)) for number in range(1, draw.choice((2, 3)))]
     kinds = [name for name, kind in OPERATIONS.items() for _ in range(kind.weight)]
 
     def one() -> Operation:
         name = draw.choice(kinds)
         kind = OPERATIONS[name]
-        on = [vmo for vmo in system if kind.on and vmo.name[0] == kind.on]
+        on = [vmo for vmo in system if vmo.name[0] in kind.on]
         vmo = draw.choice(on) if on else Vmo("", 0, 0)
         numbers: list[int] = []
         for what in kind.numbers:
-            size = {"page": vmo.pages, "target": 2, "thread": threads}.get(what, 0)
+            sizes = {"page": vmo.pages, "pages": vmo.pages + 1, "target": 2, "thread": threads}
+            size = sizes.get(what, 0)
             numbers.append(
                 draw.randrange(size) if size else 1 + draw.randrange(vmo.pages - numbers[-1])
             )
@@ -223,6 +301,7 @@ def read(text: str) -> Program:
     first, *rest = text.split("/")
     try:
         system = tuple(_read_vmo(part) for part in first.split("+"))
+        _check_slices(system)
         sizes = {vmo.name: vmo.pages for vmo in system}
         threads = tuple(
             tuple(_read_operation(part, sizes) for part in each.split("+") if part) for each in rest
@@ -238,12 +317,23 @@ def read(text: str) -> Program:
 
 def _read_vmo(part: str) -> Vmo:
     name, *numbers = part.split(".")
-    if len(numbers) != 2 or name[:1] not in ("L", "B") or not name[1:].isdigit():
+    if len(numbers) != 2 or name[:1] not in ("L", "B", "S") or not name[1:].isdigit():
         raise ValueError(f"{part!r} is no VMO")
     pages, some = map(int, numbers)
+    if name[0] == "S" and pages > 0 <= some:
+        return Vmo(name, pages, some)
     if not 0 <= some <= pages or not pages:
         raise ValueError(f"{name} has {some} of {pages} pages")
     return Vmo(name, pages, some)
+
+
+def _check_slices(system: tuple[Vmo, ...]) -> None:
+    """Each slice comes after the lender that it is a window into."""
+    sizes: dict[str, int] = {}
+    for name, pages, first in system:
+        sizes[name] = pages
+        if name[0] == "S" and sizes.get(f"L{name[1:]}", 0) < first + pages:
+            raise ValueError(f"{name} reaches out of L{name[1:]}, or comes before it")
 
 
 def _read_operation(part: str, sizes: dict[str, int]) -> Operation:
@@ -252,14 +342,17 @@ def _read_operation(part: str, sizes: dict[str, int]) -> Operation:
     if kind is None:
         raise ValueError(f"there is no operation {name!r}")
     vmo = rest.pop(0) if kind.on and rest else ""
-    if (kind.on and vmo not in sizes) or not vmo.startswith(kind.on):
+    if (kind.on and vmo not in sizes) or vmo[:1] not in kind.on:
         raise ValueError(f"{part!r} is about no VMO of the program")
     if len(rest) != len(kind.numbers):
         raise ValueError(f"{part!r} needs {len(kind.numbers)} numbers: {', '.join(kind.numbers)}")
     numbers = tuple(map(int, rest))
     if "page" in kind.numbers and sum(numbers) + (len(numbers) == 1) > sizes[vmo]:
         raise ValueError(f"{part!r} goes beyond the {sizes[vmo]} pages of {vmo}")
-    if any(number < (what != "page") for what, number in zip(kind.numbers, numbers, strict=True)):
+    if any(
+        number < (what not in ("page", "pages"))
+        for what, number in zip(kind.numbers, numbers, strict=True)
+    ):
         raise ValueError(f"{part!r} has a number that is too small")
     return Operation(name, vmo, numbers)
 
@@ -269,6 +362,9 @@ def lines(text: str) -> list[str]:
     program = read(text)
     shown = []
     for name, pages, some in program.system:
+        if name[0] == "S":
+            shown.append(f"{name}: {pages} pages of L{name[1:]}, from page {some} on")
+            continue
         what = "on loan" if name[0] == "L" else "there"
         shown.append(f"{name}: {pages} pages, {some} {what}")
     for number, thread in enumerate(program.threads, 1):
@@ -308,6 +404,7 @@ def _simpler(program: Program) -> Iterator[Program]:
                     yield replace(program, threads=(*threads[:at], less, *threads[at + 1 :]))
             size //= 2
     used = {operation.vmo for thread in threads for operation in thread}
+    used |= {f"L{vmo.name[1:]}" for vmo in system if vmo.name[0] == "S"}
     for at, vmo in enumerate(system):
         if vmo.name not in used and len(system) > 1:
             yield replace(program, system=system[:at] + system[at + 1 :])
@@ -349,8 +446,12 @@ def drawn(ctx: Context, seed: int) -> str:
         "interrupt",
         "detach",
         "close",
+        "fault",
+        "unmap",
+        "slice",
+        "resize",
     ),
-    threads=3,
+    threads=5,  # the two pagers included
     exercises=("R1", "R2", "R3", "R4", "R6", "R8", "R9", "R10", "R13", "R14", "R17", "W14", "W16"),
     params={"threads": 3, "operations": 2, "program": ""},
     drawn=True,
@@ -368,12 +469,17 @@ def mixed(ctx: Context) -> None:
             note(f"program: {'; '.join(map(_say, operations))}")
             for place, operation in enumerate(operations):
                 system.run(operation, b"%d%c" % (number, ord("a") + place % 26))
+            system.ended()
 
         return work
 
     race(
         system.kernel,
         *(worker(number, thread) for number, thread in enumerate(program.threads, 1)),
-        names=[f"worker{number}" for number in range(1, len(program.threads) + 1)],
+        *(partial(system.serve, name) for name in system.pagers),
+        names=[
+            *(f"worker{number}" for number in range(1, len(program.threads) + 1)),
+            *(f"pager-{name}" for name in system.pagers),
+        ],
     )
     finish(system.kernel)

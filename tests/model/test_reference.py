@@ -72,12 +72,32 @@ AWAY = ("t2", "ask", (BORROWER, 0, 1), "SHOULD_WAIT")
 EVICTED = ("t2", "evict_page", (BORROWER, 0), True)
 HOME = ("t3", "ask", (LENDER, 0, 1), "OK")
 CLOSE = ("t3", "close", (LENDER,), None)
-PIN = ("t1", "pin", (LENDER, 0, 2), "OK")
+PIN = ("t1", "pin", (LENDER, 0, 2, LENDER), "OK")
+UNPIN = ("t1", "unpin", (LENDER, 0, 2, LENDER), None)
 REFUSED = ("t2", "decommit", (LENDER, 0, 1), "BAD_STATE")
 BORROW = ("t1", "replace", (BORROWER, 0, True), "OK")
 OWN = ("t1", "replace", (BORROWER, 0, False), "OK")
 SWEEP = ("t1", "churn", (), 1)
 HINT = ("t1", "hint", (BORROWER, 0, 1), "OK")
+PIN_B = ("t1", "pin", (BORROWER, 0, 1, BORROWER), "OK")
+UNPIN_B = ("t1", "unpin", (BORROWER, 0, 1, BORROWER), None)
+DETACH = ("t3", "detach", (BORROWER,), "OK")
+NO_BORROW = ("t3", "replace", (BORROWER, 0, True), "NOT_SUPPORTED")
+NEED = ("t1", "need", (BORROWER, 0, 1), "OK")
+MAP = ("t1", "map", (LENDER, 0), "OK")
+UNMAP = ("t1", "unmap", (LENDER, 0), "OK")
+LOAD_W = ("t2", "load", (LENDER, 0, 0), ("OK", W))
+LOAD_0 = ("t2", "load", (LENDER, 0, 0), ("OK", ZEROES))
+UNMAPPED = ("t2", "load", (LENDER, 0, 0), ("NOT_FOUND", b""))
+STORE = ("t2", "store", (LENDER, 0, P, 0), "OK")
+READ_STORED = ("t2", "read", (LENDER, 0), ("OK", P))
+TOUCH = ("t2", "touch", (LENDER, 0, True, 0), "OK")
+MAPPED_DECOMMIT = ("t2", "decommit_mapped", (LENDER, 0, 1, 0), "OK")
+BAD_HANDLE = ("t2", "read", (LENDER, 0), ("BAD_HANDLE", b""))
+SHRINK = ("t1", "resize", (BORROWER, 0), "OK")
+GROW = ("t1", "resize", (BORROWER, 1), "OK")
+UNSHRUNK = ("t1", "resize", (BORROWER, 0), "BAD_STATE")
+BEYOND = ("t2", "beyond", (BORROWER, 0, 1), "OUT_OF_RANGE")
 READ_P = ("t2", "read", (BORROWER, 0), ("OK", P))
 
 
@@ -232,12 +252,69 @@ def look(*contents: bytes | None) -> tuple[Any, ...]:
             "l",
         ),
         ("fssf", {"f": ("t1", "fault", (BORROWER, 0, 1), "OK"), "s": SUPPLY}, (W, W, None), ""),
-        # A pin has seen all its pages at one time, and refuses a decommit as long as it lasts.
-        ("pddp", {"p": PIN, "d": DECOMMIT}, (W, None, None), ""),
-        ("pbbp", {"p": PIN, "b": REFUSED}, (W, None, None), ""),
-        ("ppbb", {"p": PIN, "b": REFUSED}, (W, None, None), "b"),
+        # A pin has seen all its pages at one time, and refuses a decommit from then on until its
+        # unpin, no longer; while it is under way, it may have come so far or not.
+        ("pddpuu", {"p": PIN, "d": DECOMMIT, "u": UNPIN}, (W, None, None), ""),
+        ("pbbpuu", {"p": PIN, "b": REFUSED, "u": UNPIN}, (W, None, None), ""),
+        ("ppbbuu", {"p": PIN, "b": REFUSED, "u": UNPIN}, (W, None, None), ""),
+        ("ppdduu", {"p": PIN, "d": DECOMMIT, "u": UNPIN}, (W, None, None), "d"),
+        ("ppudud", {"p": PIN, "d": DECOMMIT, "u": UNPIN}, (W, None, None), ""),
+        ("ppuubb", {"p": PIN, "b": REFUSED, "u": UNPIN}, (W, None, None), "b"),
+        ("uu", {"u": UNPIN}, (W, W, None), "u"),
         ("bb", {"b": REFUSED}, (W, None, None), "b"),
-        ("pbbp", {"p": ("t1", "pin", (LENDER, 1, 1), "OK"), "b": REFUSED}, (W, W, None), "b"),
+        (
+            "pbbpuu",
+            {
+                "p": ("t1", "pin", (LENDER, 1, 1, LENDER), "OK"),
+                "b": REFUSED,
+                "u": ("t1", "unpin", (LENDER, 1, 1, LENDER), None),
+            },
+            (W, W, None),
+            "b",
+        ),
+        # A borrower's pinned page stays, whoever takes pages; nor is it on loan any more.
+        ("pp", {"p": PIN_B}, (W, W, None), "p"),
+        ("ppeeuu", {"p": PIN_B, "e": EVICTED, "u": UNPIN_B}, (W, W, P), "e"),
+        ("ppff", {"p": PIN_B, "f": ("t3", "evict_page", (BORROWER, 0), False)}, (W, W, P), ""),
+        ("ppxxuu", {"p": PIN_B, "x": ("t3", "evict", (1,), 1), "u": UNPIN_B}, (W, W, P), "x"),
+        ("ppxxuu", {"p": PIN_B, "x": ("t3", "evict", (1,), 0), "u": UNPIN_B}, (W, W, P), ""),
+        ("ppddrr", {"p": PIN_B, "d": DETACH, "r": READ_P}, (W, W, P), ""),
+        ("ddrr", {"d": DETACH, "r": READ_P}, (W, W, P), "r"),
+        ("bbppccaa", {"b": BORROW, "p": PIN_B, "c": COMMIT, "a": AWAY}, (None, W, P), "a"),
+        ("ppuunn", {"p": PIN_B, "u": UNPIN_B, "n": NO_BORROW}, (None, W, P), ""),
+        ("nn", {"n": NO_BORROW}, (None, W, P), "n"),
+        # So does one that is always needed; and it is there.
+        ("nn", {"n": NEED}, (W, W, None), "n"),
+        ("bbnnccaa", {"b": BORROW, "n": NEED, "c": COMMIT, "a": AWAY}, (None, W, P), "a"),
+        ("nnff", {"n": NEED, "f": ("t3", "evict_page", (BORROWER, 0), False)}, (W, W, P), ""),
+        # What is mapped is there as long as it is mapped, also where the handle is closed.
+        ("mmll", {"m": MAP, "l": LOAD_W}, (W, W, None), ""),
+        ("ll", {"l": LOAD_W}, (W, W, None), "l"),
+        ("mmuull", {"m": MAP, "u": UNMAP, "l": LOAD_W}, (W, W, None), "l"),
+        ("mmuull", {"m": MAP, "u": UNMAP, "l": UNMAPPED}, (W, W, None), ""),
+        ("mmll", {"m": MAP, "l": UNMAPPED}, (W, W, None), "l"),
+        ("mmddll", {"m": MAP, "d": DECOMMIT, "l": LOAD_W}, (W, W, None), "l"),
+        ("mmddll", {"m": MAP, "d": DECOMMIT, "l": LOAD_0}, (W, W, None), ""),
+        ("mmxxll", {"m": MAP, "x": CLOSE, "l": LOAD_W}, (W, W, None), ""),
+        ("mmxxuull", {"m": MAP, "x": CLOSE, "u": UNMAP, "l": UNMAPPED}, (W, W, None), ""),
+        ("mmxxbb", {"m": MAP, "x": CLOSE, "b": BAD_HANDLE}, (W, W, None), "b"),
+        ("mmxxuubb", {"m": MAP, "x": CLOSE, "u": UNMAP, "b": BAD_HANDLE}, (W, W, None), ""),
+        ("mmssrr", {"m": MAP, "s": STORE, "r": READ_STORED}, (None, W, None), ""),
+        ("mmssrr", {"m": MAP, "s": STORE, "r": READ_0}, (None, W, None), "r"),
+        ("mmttll", {"m": MAP, "t": TOUCH, "l": look(ZEROES, W, None)}, (None, W, None), ""),
+        ("mmttll", {"m": MAP, "t": TOUCH, "l": look(None, W, None)}, (None, W, None), "l"),
+        ("mmuuvv", {"m": MAP, "u": UNMAP, "v": UNMAP}, (W, W, None), "v"),
+        ("mmppdd", {"m": MAP, "p": PIN, "d": MAPPED_DECOMMIT}, (W, W, None), "d"),
+        # Who is told that a slice is gone saw it closed.
+        ("ff", {"f": ("t2", "refused", (BORROWER,), "BAD_HANDLE")}, (W, W, P), "f"),
+        # A resize cuts off, and what comes back is empty; nobody sees beyond the end.
+        ("rrssaa", {"r": SHRINK, "s": GROW, "a": AWAY}, (W, W, P), ""),
+        ("rrssaa", {"r": SHRINK, "s": GROW, "a": THERE}, (W, W, P), "a"),
+        ("rrbb", {"r": SHRINK, "b": BEYOND}, (W, W, P), ""),
+        ("bb", {"b": BEYOND}, (W, W, P), "b"),
+        ("ppssuu", {"p": PIN_B, "s": SHRINK, "u": UNPIN_B}, (W, W, P), "s"),
+        ("ppssuu", {"p": PIN_B, "s": UNSHRUNK, "u": UNPIN_B}, (W, W, P), ""),
+        ("ss", {"s": UNSHRUNK}, (W, W, P), "s"),
         ("ppll", {"p": PIN, "l": look(None, ZEROES, None)}, (None, None, None), "l"),
         # What replaces a page keeps its content, and says what may lie under it.
         ("xxrr", {"x": BORROW, "r": READ_P}, (None, W, P), ""),
@@ -304,8 +381,6 @@ LIES: dict[str, Any] = {
     "evict": lambda truth, kernel, *args: truth(kernel, *args) + 1,
     "read": lambda truth, kernel, *args: (Status.OK, b"old".ljust(16, b"\0")),
     "write": lambda *_args, **_options: Status.OK,
-    "zero": lambda *_args, **_options: Status.OK,
-    "detach": lambda *_args, **_options: Status.OK,
 }
 
 
@@ -313,6 +388,42 @@ LIES: dict[str, Any] = {
 def test_an_operation_that_lies_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lie(monkeypatch, name, LIES[name])
     failure = explore(program_of(Spec("mixed", draw=1)), "random", schedules=400).failure
+
+    assert failure is not None
+    assert (failure.kind, failure.message.split(":")[0]) == ("invariant", "reference")
+
+
+PLANTED: list[tuple[str, str, Any]] = [
+    ("zero", "L1.1.0/write.L1.0+zero.L1.0.1/read.L1.0", lambda *_: Status.OK),
+    ("detach", "L1.1.0+B1.1.1/detach.B1/read.L1.0", lambda *_: Status.OK),
+    ("store", "L1.2.1/store.L1.1/touch.L1.0", lambda *_: Status.OK),
+    ("load", "L1.2.1/load.L1.0/touch.L1.1", lambda *_: (Status.OK, b"old".ljust(16, b"\0"))),
+    ("load", "L1.1.0+B1.1.0/load-paged.B1.0/read.L1.0", lambda *_: (Status.OK, ZEROES)),
+    ("fault", "L1.1.1/touch.L1.0/read.L1.0", lambda *_, **_options: Status.OK),
+    ("unmap", "L1.1.0/load.L1.0+unmap.L1/read.L1.0", lambda *_: Status.NOT_FOUND),
+    ("decommit_mapped", "L1.1.0/loan.L1.0/read.L1.0", lambda *_: Status.OK),
+    ("resize", "L1.1.0+B1.2.2/resize.B1.1/read.L1.0", lambda *_: Status.OK),
+    ("always_need", "L1.1.0+B1.1.0/need.B1.0.1/read.L1.0", lambda *_: Status.OK),
+    ("decommit", "L1.2.0+S1.1.1/decommit.S1.0.1/read.L1.0", lambda *_: Status.OK),
+    ("read", "L1.1.0+S1.1.0/write.L1.0+read.S1.0/touch.L1.0", lambda *_: (Status.OK, ZEROES)),
+    (
+        "pin",
+        "L1.1.1+B1.1.0/pin-paged.B1.0.1/read.L1.0",
+        lambda *_, **_o: (Status.UNAVAILABLE, None),
+    ),
+    ("replace_page", "L1.1.1+B1.1.1/own.B1.0/read.L1.0", lambda *_, **_o: Status.NOT_SUPPORTED),
+    ("map", "L1.1.0/load.L1.0/read.L1.0", lambda *_: (Status.BAD_HANDLE, None)),
+]
+
+
+@pytest.mark.parametrize(("name", "program", "answer"), PLANTED)
+def test_a_wrong_outcome_is_found_where_it_is_planted(
+    name: str, program: str, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Spec("mixed", params=(("program", program),))
+    assert explore(program_of(spec), "random", schedules=5).failure is None
+    lie(monkeypatch, name, lambda _truth, _kernel, *args, **options: answer(*args, **options))
+    failure = explore(program_of(spec), "random", schedules=5).failure
 
     assert failure is not None
     assert (failure.kind, failure.message.split(":")[0]) == ("invariant", "reference")
@@ -359,6 +470,25 @@ JUDGED = [
     "zero-decommit",
     "aging-threads",
     "sweep-thread",
+    "close-lender-fault",
+    "fault-decommit",
+    "fault-detach",
+    "fault-reclaim",
+    "fault-unmap",
+    "inject-pager-waits",
+    "pin-contiguous",
+    "pin-exhausted",
+    "pin-race",
+    "pin-reclaim",
+    "proxy-close",
+    "proxy-packets",
+    "proxy-swap",
+    "replace-need",
+    "resize-reclaim",
+    "resize-wait",
+    "slice-decommit",
+    "slice-last-reference",
+    "workload-single-vmo",
 ]
 
 
@@ -403,8 +533,8 @@ def test_what_was_asked_for_before_is_noted_from_the_start() -> None:
 def test_an_operation_on_what_was_closed_says_so(name: str) -> None:
     """Nobody looks into a VMO whose handle may be closed at any moment."""
     kind = mixed.OPERATIONS[name]
-    numbers = {"page": 0, "count": 1, "thread": 1, "target": 1}
-    vmo = f"{kind.on}1" if kind.on else ""
+    numbers = {"page": 0, "count": 1, "thread": 1, "target": 1, "pages": 1}
+    vmo = f"{kind.on[0]}1" if kind.on else ""
     operation = mixed.Operation(name, vmo, tuple(numbers[what] for what in kind.numbers))
     closes = (mixed.Operation("close-lender", "L1", ()), mixed.Operation("close", "B1", ()))
     program = mixed.Program(

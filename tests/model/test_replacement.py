@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import parallel, sometimes
+from harness import explore, parallel, sometimes
 from model import Kernel, Status
 from model.cow_pages import EvictionHintAction
 from model.page import DirtyState, PageQueue
@@ -441,3 +441,18 @@ def test_the_switches_are_shown_and_so_is_everything_else(run):
     text = run.once(program)
     for part in ("MRU generation 0", "Wired 1", "pinned 1", "latency-sensitive ever-pinned", "ppb"):
         assert part in text
+
+
+def test_an_evictor_that_finds_only_what_is_always_needed_gives_up() -> None:
+    """It met the page again and again, which goes back to the youngest generation each time."""
+
+    def program() -> None:
+        kernel = Kernel(pages=3)
+        borrower = kernel.borrower(2)
+        assert kernel.supply(borrower) is Status.OK
+        assert kernel.always_need(borrower, 0, 1) is Status.OK
+        assert kernel.evict(3) == 1
+        assert [page is None for page in kernel.pages_of(borrower)] == [False, True]
+        kernel.destroy_all()
+
+    assert explore(program, "round-robin", schedules=1).failure is None

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.explore import Failure, Setup, explore_part
 from harness.trace.token import decode
+from model.kernel import Kernel
+from model.status import Status
 from stress import needless, work
-from stress.catalogue import Spec, find, plan_of, program_of
+from stress.catalogue import Context, Spec, find, plan_of, program_of
 from stress.runner import Options
+from stress.scenarios.mixed import drawn
 
 # The seed's second defect needs memory to run out at the second page, and nothing else.
 NEEDED = "page_list_node@2"
@@ -50,7 +55,7 @@ def test_a_fault_that_decides_stays() -> None:
 
 def test_a_finding_that_needs_no_fault_says_so_in_its_token() -> None:
     """An empty plan would be the scenario's own; "none" is none."""
-    spec = Spec("cancel-retry", revision="seed", defects=("L1",), faults="borrow@5")
+    spec = Spec("pin-race", revision="seed", defects=("L1",), faults="borrow@5")
     setup, failure = first_failure(spec)
     needed = needless.drop(spec, setup, failure)
 
@@ -90,3 +95,19 @@ def test_a_finding_under_a_drawn_fault_replays_and_gets_the_one_that_struck() ->
     struck = str(plan_of(spec, find(spec.scenario), failure.schedule))
     assert struck in ("page_list_node@1", "page_list_node@2")
     assert needed.spec.faults == struck
+
+
+def test_a_drawn_program_stays_the_same_without_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what struck, the schedule of the same number passes, and others have to be tried."""
+    monkeypatch.setattr(Kernel, "decommit", lambda *_args, **_options: Status.OK)
+    spec = Spec("mixed", draw=3, redraw=True, faults="kill@1,alloc@4")
+    setup, failure = first_failure(spec)
+    needed = needless.drop(spec, setup, failure)
+
+    assert sorted(needed.dropped) == ["alloc@4", "kill@1"]
+    context = Context(spec, find("mixed"))
+    assert dict(needed.spec.params)["program"] == drawn(context, context.seed_of(failure.schedule))
+    assert needed.failure.token == needless.drop(spec, setup, failure).failure.token
+    again = work.replay_token(needed.failure.token, None).found
+    assert again is not None
+    assert again.failure.fingerprint == needed.failure.fingerprint == failure.fingerprint

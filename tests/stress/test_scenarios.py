@@ -188,10 +188,12 @@ DRAWN = [mixed.draw_program(seed, 3, 2) for seed in range(200)]
 
 def test_everything_is_drawn_now_and_then() -> None:
     names = {operation.name for program in DRAWN for each in program.threads for operation in each}
-    kinds = {tuple(vmo.name[0] for vmo in program.system) for program in DRAWN}
+    kinds = {"".join(vmo.name[0] for vmo in program.system) for program in DRAWN}
 
     assert names == set(mixed.OPERATIONS)
-    assert kinds == {("L", "B"), ("L", "B", "B"), ("L", "L", "B"), ("L", "L", "B", "B")}
+    assert kinds == {
+        f"{own}{window}{b}" for own in ("L", "LL") for window in ("", "S") for b in ("B", "BB")
+    }
 
 
 def test_a_program_is_read_as_it_was_written() -> None:
@@ -271,7 +273,7 @@ def test_a_failing_program_is_reduced_before_its_schedule(monkeypatch: pytest.Mo
     again = work.replay_token(shrunk.found.failure.token, None).found
     assert again is not None
     assert again.failure.digest == shrunk.found.failure.digest
-    assert shrunk.smaller.lines == ["B1: 2 pages, 0 there", "worker1: evict-page B1 page 0"]
+    assert shrunk.smaller.lines == ["B1: 2 pages, 1 there", "worker1: evict-page B1 page 1"]
 
 
 # -- lock order -----------------------------------------------------------------------------------
