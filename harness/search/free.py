@@ -110,6 +110,16 @@ class FreeRecorder(TraceRecorder):
         super().step(thread, steps)
         self.times.append(time.monotonic_ns() - self._began)
 
+    def note(self, text: str) -> None:
+        """See ``TraceRecorder``; no operation, so the lock is not held yet."""
+        with _LOCK:
+            super().note(text)
+
+    def claim(self, lock: object, what: str) -> None:
+        """Likewise."""
+        with _LOCK:
+            super().claim(lock, what)
+
 
 class _Freely(Core):
     """The engine without a baton: whoever operates holds the lock, and nobody is chosen."""

@@ -16,12 +16,14 @@ from harness import (
     RwLock,
     Semaphore,
     Shared,
+    assert_held,
     invariant,
     parallel,
     spawn,
 )
 from harness.search.captured import free_part
 from harness.search.setup import Setup
+from harness.sync.threads import note
 from harness.trace.events import Story
 from harness.trace.locklog import LockLog
 from harness.trace.logjudge import LogJudge
@@ -111,3 +113,26 @@ def test_the_log_of_a_free_run_agrees_with_the_rules_that_watched_it(
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert {line["clock"] for line in lines if "zlock" in line} == {"mono_ns"}
     assert {line[2] for line in lines if isinstance(line, list)} <= {0, 1, 2, 3}
+
+
+def test_what_threads_say_at_the_same_time_is_all_in_the_log() -> None:
+    rounds, each = 60, 5
+
+    def program() -> None:
+        def work() -> None:
+            own = Mutex("own", A)
+            for _ in range(rounds):
+                with own:
+                    for _ in range(each):
+                        assert_held(own)
+                        note("held")
+
+        parallel(work, work, work)
+
+    stories: list[Story] = []
+    setup = Setup(mode="free")
+    free_part(program, setup, 1, SCHEDULES, sink=lambda _at, story, _times: stories.append(story))
+    for story in stories:
+        assert [step.step for step in story.steps] == list(range(1, len(story.steps) + 1))
+        assert sum(len(step.claims) for step in story.steps) == 3 * rounds * each
+        assert sum(len(step.note) for step in story.steps) == 3 * rounds * each
