@@ -302,11 +302,12 @@ class GuardedCore(Core):
 
     @lease.setter
     def lease(self, until: int) -> None:
-        pass
+        _LEASE.__set__(self, until)
 
 
 _CUR: Final[Any] = Core.__dict__["cur"]
 _CHOOSE: Final[Any] = Core.__dict__["choose"]
+_LEASE: Final[Any] = Core.__dict__["lease"]
 
 
 def holder() -> Thread:

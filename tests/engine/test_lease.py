@@ -29,10 +29,12 @@ from harness import (
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.thread import Thread
 from harness.explore import Setup, explore_part
+from harness.search.captured import free_part
 from harness.search.stage import Stage, prepare
 from harness.search.watch import Log
 from harness.strategies.pct import sample
 from harness.sync import current_schedule
+from harness.trace.events import Story
 
 Wrap = Callable[[Core, Choose], Choose]
 Seen = tuple[list[int], int, int, int]
@@ -200,6 +202,28 @@ def test_a_thread_that_nobody_spawned_has_no_lease() -> None:
 
     with pytest.raises(UsageError, match="did not start"):
         explore_part(program, Setup(strategy="pct"), 101, 101)
+
+
+def test_no_lease_outlives_its_schedule_where_strangers_are_about() -> None:
+    def program() -> None:
+        cell = Shared(0)
+        for _ in range(10):
+            cell.get()
+        if current_schedule():
+            threading.Thread(target=int).start()
+
+    explore_part(program, Setup(strategy="pct", twice_every=0), 101, 101)
+    stories: list[Story] = []
+
+    def freely() -> None:
+        cell = Shared(0)
+        for _ in range(10):
+            cell.get()
+
+    free_part(
+        freely, Setup(mode="free"), 1, 1, sink=lambda _at, story, _times: stories.append(story)
+    )
+    assert [step.kind for step in stories[0].steps] == ["get"] * 10
 
 
 def test_change_points_are_those_of_the_standard_library() -> None:
