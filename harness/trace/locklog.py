@@ -84,7 +84,7 @@ _PLAIN: Final = {
     "barrier-reset": "w",
     "barrier-abort": "w",
 }
-_WOKEN: Final = ("", "True", "woken")
+_WOKEN: Final = ("", "True", "WaitResult.WOKEN")
 # These read and write in one: an order that no reordering changes.
 _UPDATES: Final = frozenset(("fetch-add", "exchange", "compare-exchange"))
 
@@ -295,10 +295,8 @@ class _Plan:
         if step.thread in self._asleep:
             # One who sleeps for a limited time has announced long before what follows.
             published = max(published, self._notified.pop(step.thread, -1) + 1)
-            wakes = kind == "queue-block" and not step.releases
-            self._woken(step.step if wakes else published, step)
-            if wakes:
-                return  # the step that wakes, of a wait that takes no lock back
+            if self._ends_sleep(step, published):
+                return
         if kind in _TAKES:
             op, mode = _TAKES[kind]
             extra: dict[str, Any] = {"o": step.order} if step.order else {}
@@ -417,13 +415,23 @@ class _Plan:
         self._add(step.step, 1, step, "wait", step.obj, extra={"what": step.kind})
         self._asleep[step.thread] = step.obj, step.kind
 
+    def _ends_sleep(self, step: Step, published: int) -> bool:
+        """Log the wake of who sleeps; whether ``step`` was no more than that.
+
+        It was, of a wait that takes no lock back, and of a timeout fired early, after which the
+        lock is taken back in a step of its own.
+        """
+        only = step.kind == "queue-block" or (step.kind in _SLEEPS_AFTER and bool(step.releases))
+        self._woken(step.step if only else published, step)
+        return only
+
     def _woken(self, published: int, by: Step | ThreadState) -> None:
         """Log that a thread sleeps no longer; after ``parallel`` it has seen the ends of all."""
         obj, what = self._asleep.pop(by.thread)
         extra: dict[str, Any] = {"what": what}
         if isinstance(by, Step):
             timed_out = by.kind in ("re-acquire", "queue-block") and by.outcome not in _WOKEN
-            if by.limited or timed_out:
+            if by.limited or timed_out or by.releases:
                 extra["t"] = True
         self._add(published, 0, by, "wake", obj, extra=extra)
         if what == "parallel":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import random
 from collections.abc import Callable
 
@@ -236,6 +237,27 @@ def where_no_lock_may_be_held() -> None:
     parallel(careful, careless)
 
 
+@program
+def waits_for_a_limited_time() -> None:
+    lock, queue = Mutex("lock", A), WaitQueue("queue")
+    condition = Condition(lock)
+
+    def sleeping() -> None:
+        with lock:
+            queue.block(1.0, releasing=lock)
+            condition.wait(1.0)
+        queue.block(1.0)
+
+    def waking() -> None:
+        with lock:
+            queue.wake()
+        with lock:
+            condition.notify()
+        queue.wake()
+
+    parallel(sleeping, waking)
+
+
 def drawn(seed: int) -> Callable[[], object]:
     """A program of three threads that nest locks of all kinds at random, without any order."""
 
@@ -272,12 +294,12 @@ for number in range(25):
 SCHEDULES = 40
 
 
-def logged(fn: Callable[[], object]) -> bytes:
+def logged(fn: Callable[[], object], *, early: bool = False) -> bytes:
     stream = io.BytesIO()
     with LockLog(stream) as log:
         record_part(
             fn,
-            Setup("random", 3),
+            Setup("random", 3, early_timeouts=early),
             1,
             SCHEDULES,
             lambda schedule, _failure, story: log.story(f"{fn.__name__}#{schedule}", story),
@@ -285,17 +307,44 @@ def logged(fn: Callable[[], object]) -> bytes:
     return stream.getvalue()
 
 
-def live(fn: Callable[[], object]) -> LockRules:
-    report = explore(fn, "random", schedules=SCHEDULES, seed=3, stop_at_first=False)
+def live(fn: Callable[[], object], *, early: bool = False) -> LockRules:
+    report = explore(
+        fn, "random", schedules=SCHEDULES, seed=3, stop_at_first=False, early_timeouts=early
+    )
     assert report.schedules == SCHEDULES
     return report.lock_order
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_the_audit_agrees_with_the_live_rules(name: str) -> None:
+def test_who_slept_on_a_queue_until_woken_is_not_logged_as_timed_out() -> None:
+    def program() -> None:
+        lock, queue = Mutex("lock"), WaitQueue("queue")
+
+        def sleeping() -> None:
+            with lock:
+                queue.block(releasing=lock)
+            queue.block()
+
+        def waking() -> None:
+            while not queue.wake():
+                pass
+
+        parallel(sleeping, waking, waking)
+
+    lines = [json.loads(line) for line in logged(program).splitlines()]
+    ends = [line[-1] for line in lines if isinstance(line, list) and line[3] == "wake"]
+    slept = [extra for extra in ends if extra["what"] == "queue-block"]
+
+    assert len(slept) == 2 * SCHEDULES
+    assert not any("t" in extra for extra in slept)
+
+
+@pytest.mark.parametrize(
+    ("name", "early"), [*((name, False) for name in PROGRAMS), ("waits_for_a_limited_time", True)]
+)
+def test_the_audit_agrees_with_the_live_rules(name: str, *, early: bool) -> None:
     judge = LogJudge()
-    judge.read("log", io.BytesIO(logged(PROGRAMS[name])))
-    rules = live(PROGRAMS[name])
+    judge.read("log", io.BytesIO(logged(PROGRAMS[name], early=early)))
+    rules = live(PROGRAMS[name], early=early)
 
     assert judge.breaches == {}
     assert len(judge.runs) == SCHEDULES
