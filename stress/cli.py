@@ -543,7 +543,7 @@ app.command("audit", help=help_texts.AUDIT, short_help="Judge the lock order of 
 app.add_typer(campaigns_cli.app, name="campaign")
 
 
-@app.command("report", help=help_texts.REPORT, short_help="Make an HTML file of a campaign.")
+@app.command("report", help=help_texts.REPORT, short_help="Make an HTML file of a run.")
 def _report(
     run: Annotated[
         str, typer.Argument(metavar="[RUN]", help="A folder or name [default: the newest].")

@@ -29,7 +29,7 @@ from stress.hunts import Bag
 from stress.pictures import Pictures
 from stress.pool import call_fresh
 from stress.program import PROGRAM
-from stress.runner import Campaign, Options, Report
+from stress.runner import Options, Report, Run
 from stress.work import Replayed
 
 
@@ -147,9 +147,9 @@ def run(
         log = None
         if lock_log is not None:
             log = stack.enter_context(open_log(lock_log, "--lock-log")).write
-        campaign = Campaign(specs, options, watcher, counted=bool(names), log=log)
+        running = Run(specs, options, watcher, counted=bool(names), log=log)
         say(console.seed_line(options.seed), json=json)
-        report = campaign.run()
+        report = running.run()
     lock_order.log_report(report)
     document = documents.of_report(report)
     if html is not None:
@@ -178,11 +178,11 @@ def open_log(path: Path, option: str) -> Iterator[IO[bytes]]:
 
 
 def _campaign_page(report: Report, document: documents.Document) -> str:
-    from stress import campaign
+    from stress import run_page
 
     names = [result.entry.name for result in report.results]
     found = [found for result in report.results for found in result.found]
-    return campaign.page(
+    return run_page.page(
         {**document, "lock_order": {"edges": sorted(report.lock_rules().edges)}},
         names[0] if len(names) == 1 else f"{len(names)} scenarios",
         text="\n\n".join(each.text for each in found),
@@ -192,13 +192,13 @@ def _campaign_page(report: Report, document: documents.Document) -> str:
 
 def report(run: str, *, html: Path | None, json: bool) -> ExitCode:
     """``report [RUN]``."""
-    from stress import campaign
+    from stress import run_page
 
-    folder = campaign.find(run)
+    folder = run_page.find(run)
     path = folder / "report.html" if html is None else html
     writable(path, "--html")
-    document = campaign.read(folder)
-    page = campaign.page(document, f"campaign {folder.name}")
+    document = run_page.read(folder)
+    page = run_page.page(document, f"run {folder.name}")
     path.write_text(page, encoding="utf-8")
     if json:
         print(documents.encode({"report": str(path), "verdict": document["verdict"]}))

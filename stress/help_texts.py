@@ -82,7 +82,7 @@ Examples:
   python -m stress report                         the newest run below .stress/
   python -m stress report 20261122T213507Z --html report.html
 
-Make one HTML file of a campaign: verdicts, rates, findings by fingerprint with their interleavings,
+Make one HTML file of a run: verdicts, rates, findings by fingerprint with their interleavings,
 the lock graph. Findings are replayed for it. Without --html it goes into the run's folder.
 """)
 

@@ -16,7 +16,6 @@ from loguru import logger
 from rich.text import Text
 
 from stress import (
-    campaign,
     catalogue,
     commands,
     console,
@@ -24,6 +23,7 @@ from stress import (
     exit_codes,
     hunts,
     lock_order,
+    run_page,
     work,
 )
 from stress.artefacts import RunFolder, write_text
@@ -32,7 +32,7 @@ from stress.exit_codes import ExitCode, of_verdict
 from stress.hunts import Bag
 from stress.lock_order import Judgement
 from stress.program import PROGRAM
-from stress.runner import Campaign, Options, Report
+from stress.runner import Options, Report, Run
 
 # About a minute on two cores, start to end, is what people wait for without leaving.
 SECONDS_DEFAULT: Final = 45.0
@@ -135,7 +135,7 @@ def _explore(
     watcher = console.watcher(quiet=quiet)
     with commands.open_log(folder / "locks.jsonl.gz", "the lock log") as log:
         try:
-            return Campaign(specs, told, watcher, counted=False, log=log.write).run()
+            return Run(specs, told, watcher, counted=False, log=log.write).run()
         finally:
             watcher.close()
 
@@ -276,7 +276,7 @@ def _leave(outcome: Outcome, folder: RunFolder) -> None:
     ]
     text = "\n\n".join(texts) + "\n"
     write_text(folder / "report.txt", text)
-    page = campaign.page(document, f"campaign {folder.path.name}", text=text, pairs=False)
+    page = run_page.page(document, f"run {folder.path.name}", text=text, pairs=False)
     write_text(folder / "report.html", page)
 
 

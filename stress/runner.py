@@ -271,7 +271,7 @@ def _ends(part: Part, *, keep_going: bool) -> bool:
     return bool(part.cut) or part.exhausted or (bool(part.failures) and not keep_going)
 
 
-class Campaign:
+class Run:
     """One run of several scenarios; use it once."""
 
     def __init__(

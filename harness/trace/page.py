@@ -42,7 +42,7 @@ def render(
         title: Of the page.
         stories: From ``story_data``; the first is shown first.
         text: The same for a reader without scripts, as plain text.
-        campaign: Tables and charts above the stories; see ``stress.campaign``.
+        campaign: Tables and charts above the stories; see ``stress.run_page``.
     """
     style = _asset("page.css")
     script = "\n".join(_asset(name) for name in _SCRIPTS)

@@ -15,8 +15,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from harness.errors import UsageError
-from stress import campaign as html_page
-from stress import cli, console, documents
+from stress import cli, console, documents, run_page
 from stress.artefacts import write_text
 from stress.campaigns import parts, plan, result
 from stress.campaigns.drive import Driver, Local, Session, Workers
@@ -204,7 +203,7 @@ def report(name: str, where: str, *, html: Path | None, json: bool) -> ExitCode:
         for bug in gathered.bugs.values():
             parts.keep_file(bug.best)
         title = f"campaign {gathered.campaign.name}"
-        write_text(html, html_page.page(_for_page(gathered), title))
+        write_text(html, run_page.page(_for_page(gathered), title))
     _show(gathered, json=json)
     return of_verdict(gathered.verdict)
 

@@ -1,4 +1,4 @@
-"""``report`` and ``run --html``: a campaign as one HTML file."""
+"""``report`` and ``run --html``: a run as one HTML file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from stress_cli import Cli
 
 from harness.errors import UsageError
-from stress import campaign
+from stress import run_page
 
 
 def data_of(path: Path) -> Any:
@@ -74,7 +74,7 @@ def test_a_run_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, sa
         (folder / "results.json").write_text(text, encoding="utf-8")
 
     with pytest.raises(UsageError, match=said):
-        campaign.read(campaign.find("it", tmp_path))
+        run_page.read(run_page.find("it", tmp_path))
 
 
 def test_without_any_run_the_report_says_how_to_make_one(cli: Cli) -> None:
@@ -91,7 +91,7 @@ def test_a_finding_that_cannot_be_replayed_here_is_listed_all_the_same(tmp_path:
     scenario |= {"switches": 0, "seconds": 0.0, "failures": [failure]}
     path = tmp_path / "a.html"
     scenarios = [scenario, scenario | {"name": "gone too"}]
-    path.write_text(campaign.page({"verdict": "fail", "seed": 1, "scenarios": scenarios}, "t"))
+    path.write_text(run_page.page({"verdict": "fail", "seed": 1, "scenarios": scenarios}, "t"))
 
     (finding,) = data_of(path)["campaign"]["findings"]
     assert finding["where"] == "gone, gone too"

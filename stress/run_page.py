@@ -1,4 +1,4 @@
-"""A campaign as one HTML file: from the document that ``run`` and the main job print.
+"""A run as one HTML file: from the document that ``run`` and the main job print.
 
 The document is all that is needed, so a report can be made long after the run; the findings' own
 pages are made by replaying their tokens.
@@ -108,7 +108,7 @@ def page(
 
     Args:
         document: As ``run --json`` or the main job's ``results.json`` has it.
-        title: Of the campaign.
+        title: Of the page.
         text: The report as plain text.
         easier: Tokens to show in place of those that the document has.
         pairs: Look for the pair of steps that decides, of each finding.
