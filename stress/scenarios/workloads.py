@@ -99,18 +99,28 @@ class _Tree:
     "workload-single-vmo",
     summary="one pager-backed VMO: commits, mappings, reads and writes, and a pager out of order",
     tags=("workload", "drawn", "supply", "fault", "detach", "close"),
-    threads=3,
+    threads=5,
     exercises=("W14", "PagerProxy", "VmAspace::PageFault", "CommitRange", "Detach", "Close"),
     drawn=True,
 )
 def single_vmo(ctx: Context) -> None:
-    """Two workers and a pager, who also supplies what nobody asked for; then detach or close."""
+    """Two workers and a pager, who also supplies what nobody asked for; then detach or close.
+
+    In every second program the kernel's own threads age the pages meanwhile.
+    """
     draw = random.Random(ctx.seed)
     kernel = boot(ctx, 5)
+    from model.page_queues import GENERATIONS
+
     vmo = kernel.borrower(3)
     tree = _Tree(kernel, vmo, 3)
     names = ("read", "write", "map", "map", "commit", "evict")
     detach, ahead = draw.randrange(2), draw.randrange(3)
+    ages = draw.randrange(2)
+    if ages:
+        # All generations are in use: for a new one, one thread has to wait for the other.
+        for _ in range(GENERATIONS - 1):
+            kernel.age()
 
     def last() -> None:
         if detach:
@@ -118,9 +128,13 @@ def single_vmo(ctx: Context) -> None:
         kernel.destroy(vmo)
 
     def pager() -> None:
+        if ages:
+            kernel.start_queue_threads(active_ratio_multiplier=1)
         expect(kernel.supply(vmo, ahead, 1), "OK", "NO_MEMORY", GONE)
         while kernel.serve_pager(vmo):
             pass
+        if ages:
+            kernel.stop_queue_threads()
 
     workers = [tree.worker(names, draw.getrandbits(32), 2, last) for _ in range(2)]
     race(kernel, *workers, pager, names=["worker1", "worker2", "pager"])
