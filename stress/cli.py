@@ -29,6 +29,7 @@ from stress.pictures import Pictures
 from stress.pool import WorkerError
 from stress.program import CALLED_INSTALLED, PROGRAM
 from stress.runner import SCHEDULES_DEFAULT, Options
+from stress.triage import cli as triage_cli
 
 # No scenario has a longer name, and no token is shorter.
 _NAME_CHARS_MAX: Final = 40
@@ -538,6 +539,10 @@ def _ids(text: str) -> list[str]:
 
 app.command("audit", help=help_texts.AUDIT, short_help="Judge the lock order of logs.")(
     audit_cli.audit
+)
+
+app.command("bisect", help=help_texts.BISECT, short_help="Name the commit that brought a race in.")(
+    triage_cli.bisect
 )
 
 app.add_typer(campaigns_cli.app, name="campaign")

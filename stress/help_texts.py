@@ -97,6 +97,21 @@ then the fewest steps; say what proves it; and show the one pair of steps whose 
 failing and the passing order side by side. Exit code 3 where the token no longer fails.
 """)
 
+BISECT: Final = _said("""\
+\b
+Examples:
+  python -m stress bisect TOKEN --good v1.2
+  python -m stress bisect race.json --good v1.2 --bad main --json
+
+Name the first git commit that has a race. Each commit is checked out in a temporary working tree,
+and the program there is asked in processes of its own: by the token; where that does not fit, by
+the named operations of the schedule; where they do not take place, by a search with the scenario,
+strategy and seed of the token. Each line says which of them gave the answer.
+
+Commits that give none, such as those without the scenario, are skipped. Exit codes: 0 the commit
+is named, 3 skipped commits leave more than one. --good may be skipped too: it is taken as good.
+""")
+
 VERIFY: Final = _said("""\
 \b
 Examples:

@@ -238,7 +238,7 @@ class _Worker:
             name=f"stress-worker-{number}",
             daemon=True,
         )
-        with _interrupt_held_back():
+        with interrupt_held_back():
             self.process.start()
         theirs.close()
 
@@ -341,7 +341,7 @@ def _feed(take: Callable[[], Task | None], workers: list[_Worker], jobs: int) ->
 
 
 @contextlib.contextmanager
-def _interrupt_held_back() -> Iterator[None]:
+def interrupt_held_back() -> Iterator[None]:
     """Start a child that never sees Ctrl-C: the terminal sends it to the parent too, which decides.
 
     The blocked mask is inherited; the parent gets what came meanwhile when the block ends.

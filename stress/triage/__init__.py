@@ -1,0 +1,1 @@
+"""What becomes of races that are known."""

@@ -1,0 +1,52 @@
+"""How the commands of triage are declared; the bodies stand beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import UsageError
+from harness.search.named import Named
+from harness.trace.token import decode
+from stress import logging_setup
+from stress.audit_cli import Debug, Json, LogFile
+from stress.runner import SCHEDULES_DEFAULT
+from stress.triage.standing import Race
+
+
+def bisect(
+    race: Annotated[str, typer.Argument(metavar="TOKEN|FILE")],
+    good: Annotated[str, typer.Option("--good", help="A revision without the race.")],
+    bad: Annotated[str, typer.Option("--bad", help="A later one that has it.")] = "HEAD",
+    schedules: Annotated[
+        int, typer.Option("--schedules", help="To search where the schedule does not fit.")
+    ] = SCHEDULES_DEFAULT,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", help="Worker processes of such a search.")
+    ] = 1,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    """Name the commit that brought a race in."""
+    del debug
+    logging_setup.configure(log_file=log_file)
+    from stress.triage import bisect as bisecting
+
+    return bisecting.bisect(_race(race), good, bad, schedules=schedules, jobs=jobs, json=json)
+
+
+def _race(text: str) -> Race:
+    """From a token, or the file of a named schedule."""
+    path = Path(text)
+    if text.startswith("ll") or not path.is_file():
+        decode(text)
+        return Race(text)
+    try:
+        named = Named.read(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    decode(named.token)
+    return Race(named.token, named)
