@@ -17,6 +17,7 @@ from rich.text import Text
 from harness.errors import UsageError
 from stress import cli, console, documents, run_page
 from stress.artefacts import write_text
+from stress.audit_report import plural
 from stress.campaigns import parts, plan, result
 from stress.campaigns.drive import Driver, Local, Session, Workers
 from stress.campaigns.parts import Outcome
@@ -160,7 +161,7 @@ class _Progress:
                     fingerprint=found.fingerprint,
                     token=found.token,
                 ).error("{}: {}", found.kind, first)
-                if job.combination.expected == "clean" and not self._quiet:
+                if job.combination.clean and not self._quiet:
                     where = f"part {job.number}, {job.combination.label()}, seed {job.seed}"
                     logger.info("{} {} in {}: {}", found.kind, found.fingerprint, where, first)
         now = time.monotonic()
@@ -203,7 +204,7 @@ def report(name: str, where: str, *, html: Path | None, json: bool) -> ExitCode:
         for bug in gathered.bugs.values():
             parts.keep_file(bug.best)
         title = f"campaign {gathered.campaign.name}"
-        write_text(html, run_page.page(_for_page(gathered), title))
+        write_text(html, run_page.page(for_page(gathered), title))
     _show(gathered, json=json)
     return of_verdict(gathered.verdict)
 
@@ -215,12 +216,13 @@ def _show(gathered: Result, *, json: bool) -> None:
         print(documents.encode(result.document(gathered)))
         return
     for bug in gathered.bugs.values():
-        if bug.combination.expected != "clean":
+        if not bug.combination.clean:
             continue  # the canary's failure is no news
         best = bug.best
         console.show(
-            f"\n{bug.combination.scenario}: {best.kind} {best.fingerprint}, in {bug.parts} parts; "
-            f"{best.preemptions} preemptions, {best.steps} steps\n  {best.message}\n"
+            f"\n{bug.combination.scenario}: {best.kind} {best.fingerprint}, in "
+            f"{plural(bug.parts, 'part')}; {plural(best.preemptions, 'preemption')}, "
+            f"{plural(best.steps, 'step')}\n  {best.message}\n"
             f"  {replay_command(best.token)}"
         )
     for cycle in gathered.cycles:
@@ -255,7 +257,7 @@ def _table(gathered: Result) -> Any:
 
 
 def _remark(group: Group) -> str:
-    if group.combination.expected == "clean":
+    if group.combination.clean:
         return group.verdict
     return f"{group.verdict} ({'as it must' if group.judged == 'pass' else 'wrong'})"
 
@@ -271,22 +273,31 @@ def _show_losses(gathered: Result) -> None:
             console.show("\n".join(f"  {line}" for line in loss.stacks.splitlines()[:12]))
 
 
-def _for_page(gathered: Result) -> documents.Document:
+def for_page(gathered: Result) -> documents.Document:
     """As ``run --json`` has it, which is what a page is made of."""
     document = result.canonical(gathered)
+    found = list(zip(document["findings"], gathered.bugs.values(), strict=True))
     scenarios = []
     for row, group in zip(document["combinations"], gathered.groups, strict=True):
+        # The canary's failure is no finding of the campaign.
         mine = [
-            finding
-            for finding in document["findings"]
-            if finding["scenario"] == row["scenario"] and finding["strategy"] == row["strategy"]
+            one
+            for one, bug in found
+            if bug.combination is group.combination and group.combination.clean
         ]
         scenarios.append(
-            {**row, "name": group.combination.label(), "seconds": group.seconds, "failures": mine}
+            {
+                **row,
+                "name": group.combination.label(),
+                "verdict": _remark(group),
+                "seconds": group.seconds,
+                "failures": mine,
+            }
         )
+    seeds = [seed for c in gathered.plan.combinations if c.clean for seed in (c.first, c.last)]
     return {
         "verdict": gathered.verdict,
-        "seed": gathered.campaign.name,
+        "seed": f"{min(seeds)}-{max(seeds)}" if seeds else "",
         "scenarios": scenarios,
         "lock_order": document["lock_order"],
     }

@@ -119,6 +119,11 @@ class Combination(msgspec.Struct, frozen=True, kw_only=True):
     weight: tuple[int, int] = (1, 1)
 
     @property
+    def clean(self) -> bool:
+        """Whether a failure is news: all but the canary and its like."""
+        return self.expected == "clean"
+
+    @property
     def parts(self) -> int:
         """How many it has."""
         return self.last - self.first + 1

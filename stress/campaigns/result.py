@@ -55,13 +55,11 @@ class Group:
 
     @property
     def judged(self) -> str:
-        """The verdict as it counts for the campaign: the canary must fail."""
-        expected = {"clean": "pass", "finding": "fail"}.get(
-            self.combination.expected, self.combination.expected
-        )
-        if self.combination.expected == "clean":
+        """The verdict as it counts for the campaign: the canary must fail, and must have run."""
+        if self.combination.clean:
             return self.verdict
-        return "pass" if self.verdict == expected else "inconclusive"
+        expected = {"finding": "fail"}.get(self.combination.expected, self.combination.expected)
+        return "pass" if self.done and self.verdict == expected else "inconclusive"
 
     def settle(self) -> None:
         """Reach the verdict, once all parts are in."""
@@ -74,6 +72,8 @@ class Group:
             fingerprint, kind, seed, schedule = self.failed
             self.verdict = "fail"
             self.reason = f"{kind} {fingerprint} with seed {seed}, in schedule {schedule}"
+        elif not self.planned:
+            self.reason = "the budget of schedules has no part for it"
         elif self.done:
             self.verdict, self.reason = certify(self.total, [], setup, lambda: self.wanted)
         if self.verdict == "pass" and self.done < self.planned:
@@ -134,10 +134,11 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """The worst that counts."""
+        """The worst that counts; the canary found says nothing without another scenario."""
         if self.cycles:
             return "fail"
-        return exit_codes.worst([group.judged for group in self.groups if group.planned])
+        told = exit_codes.worst([group.judged for group in self.groups if group.combination.clean])
+        return exit_codes.worst([told, *(group.judged for group in self.groups)])
 
     @property
     def done(self) -> int:
@@ -203,7 +204,7 @@ def _enter(
     if outcome.found and group.failed is None:
         first = min(outcome.found, key=lambda found: (found.schedule, found.fingerprint))
         group.failed = first.fingerprint, first.kind, seed, first.schedule
-    if group.combination.expected == "clean":
+    if group.combination.clean:
         for edge in evidence.edges:
             key = edge.outer, edge.inner, edge.outer_mode, edge.inner_mode
             if key not in edges or outcome.number < edges[key][0]:

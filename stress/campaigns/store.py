@@ -216,12 +216,24 @@ class Store:
         return [self._standing(self.campaign(name)) for name in names]
 
     def _standing(self, campaign: Campaign) -> Standing:
+        # What the canary is there for is no finding.
+        planted = [
+            index
+            for index, combination in enumerate(campaign.plan().combinations)
+            if not combination.clean
+        ]
+
         def read(connection: Connection) -> Standing:
             mine = parts.c.campaign == campaign.id
             done = select(func.count(), func.coalesce(func.sum(parts.c.schedules), 0)).where(mine)
             count, schedules = connection.execute(done).one()
-            found = select(func.count(findings.c.fingerprint.distinct())).where(
-                findings.c.campaign == campaign.id
+            found = (
+                select(func.count(findings.c.fingerprint.distinct()))
+                .join(
+                    parts,
+                    (parts.c.campaign == findings.c.campaign) & (parts.c.number == findings.c.part),
+                )
+                .where(mine, parts.c.combination.not_in(planted))
             )
             lost = select(func.count()).where(losses.c.campaign == campaign.id)
             seconds, seen = connection.execute(

@@ -96,8 +96,14 @@ def test_what_is_kept_can_be_reported_listed_compared_and_taken_away(
     assert again.json == ran.json
     assert "fail: campaign first, " in text.out
     assert "in 14 of 14 parts" in text.out
-    assert "a07deeb8" in (folder / "page.html").read_text(encoding="utf-8")
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert "a07deeb8" in page
+    # The canary is no finding, nor is the campaign's name a seed.
+    assert '"fingerprint":"3079c228"' not in page
+    assert "fail (as it must)" in page
+    assert '["seed","0-5"]' in page
     assert (row["name"], row["parts"]) == ("first", {"planned": 14, "done": 14})
+    assert row["fingerprints"] == len(ran.json["result"]["findings"]) - 1
     assert call("campaign", "diff", "first", "first").code == 0
     assert [row["number"] for row in rows] == [str(number) for number in range(1, 15)]
 

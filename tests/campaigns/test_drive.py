@@ -21,7 +21,7 @@ from campaigning import (
 from msgspec.structs import replace
 
 from harness.errors import UsageError
-from stress.campaigns import parts, result
+from stress.campaigns import commands, parts, result
 from stress.campaigns.drive import ATTEMPTS, Driver
 from stress.campaigns.parts import Outcome
 from stress.campaigns.plan import Job, Plan, made
@@ -269,6 +269,41 @@ def test_a_budget_of_schedules_ends_the_plan_and_one_of_time_the_session(store: 
     assert {one["reason"] for one in row["combinations"]} == {"nothing was run"}
 
 
+@pytest.mark.parametrize(
+    ("scenarios", "budget", "planned", "why"),
+    [
+        (["toy-clean"], 110, 3, "no failure in 10 schedules"),
+        (["toy-clean", "toy-drawn"], 110, 3, "the budget of schedules has no part for it"),
+        (["toy-clean"], 10, 1, "the budget of schedules has no part for it"),
+        (["canary"], None, 2, "assertion 3079c228 with seed 0, in schedule 3"),
+    ],
+)
+def test_a_scenario_that_gets_no_part_has_not_passed(
+    store: Store, scenarios: list[str], budget: int | None, planned: int, why: str
+) -> None:
+    """Nor has a campaign of the canary alone: the check works, and was put to no use."""
+    campaign = begin(store, made(scenarios, schedules=10, schedules_max=budget))
+    drive(store, campaign)
+    document = outcome_of(store, campaign)
+
+    assert document["parts"]["planned"] == planned
+    assert document["combinations"][-1]["reason"] == why
+    assert document["verdict"] == ("pass" if why.startswith("no failure") else "inconclusive")
+
+
+def test_the_vacuous_scenario_must_have_run(store: Store) -> None:
+    campaign = begin(store, made(["toy-clean"], schedules=10))
+
+    def lost(job: Job, outcome: Outcome) -> Value:
+        return Crash(None, "lost") if job.combination.scenario == "vacuous" else outcome
+
+    drive(store, campaign, Here(upset=lost))
+    document = outcome_of(store, campaign)
+
+    assert [row["judged"] for row in document["combinations"]] == ["pass", "inconclusive", "pass"]
+    assert document["verdict"] == "inconclusive"
+
+
 def test_time_of_earlier_sessions_counts(store: Store) -> None:
     campaign = begin(store, small_plan(seconds=50.0))
     job = next(campaign.plan().jobs())
@@ -302,6 +337,26 @@ def test_an_order_that_no_part_breaks_alone_is_found_over_all(store: Store) -> N
     assert gathered.verdict == "fail"
     (cycle,) = gathered.cycles
     assert cycle.rule == "ORD001"
+
+
+def test_a_page_shows_a_finding_where_it_was_made(store: Store) -> None:
+    """Not beside another revision of the same scenario under the same strategy."""
+    plan = made(["toy-abba"], seeds="0", schedules=60)
+    failing = plan.combinations[-1]
+    both = Plan((*plan.combinations, replace(failing, revision="seed")))
+    campaign = begin(store, both)
+
+    def mended(job: Job, outcome: Outcome) -> Value:
+        return altered(outcome, found=()) if job.combination.revision == "seed" else outcome
+
+    drive(store, campaign, Here(upset=mended))
+    shown = commands.for_page(result.gather(store, campaign))["scenarios"]
+
+    assert [len(one["failures"]) for one in shown] == [0, 0, 1, 0]
+    assert [one["verdict"] for one in shown[:2]] == [
+        "fail (as it must)",
+        "inconclusive (as it must)",
+    ]
 
 
 def test_what_appeared_and_what_is_gone(store: Store) -> None:
