@@ -421,5 +421,6 @@ def _answer(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
     except HarnessError as error:
         return pickle.dumps(("error", error))
     except Exception as error:
-        summary = f"{type(error).__name__} in a worker process: {error}".splitlines()[0]
+        said = f": {error}" if str(error) else ""  # MemoryError says nothing
+        summary = f"{type(error).__name__} in a worker process{said}".splitlines()[0]
         return pickle.dumps(("error", WorkerError(summary, traceback.format_exc())))

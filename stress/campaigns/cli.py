@@ -17,7 +17,7 @@ app = typer.Typer(
     help=help_texts.CAMPAIGN,
     short_help="Explore in numbered parts, kept in a store.",
     rich_markup_mode=None,
-    no_args_is_help=True,
+    no_args_is_help=False,
 )
 
 Where: TypeAlias = Annotated[

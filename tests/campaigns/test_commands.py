@@ -187,6 +187,7 @@ def test_whatever_ends_a_worker_costs_its_own_part_alone(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        ((), "error: Missing command; see `python -m stress campaign --help`"),
         (("run", "plan.toml", "--seeds", "3"), "--seeds contradicts the plan"),
         (("run", "plan.toml", "toy-abba"), "a plan says which scenarios run"),
         (("run", "nothere.toml"), "cannot read the plan nothere.toml"),

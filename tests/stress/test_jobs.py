@@ -15,7 +15,15 @@ import pytest
 import worker_tasks
 from kill_campaigns import alive
 from stress_cli import Cli, environment
-from worker_tasks import break_down, die, double, process_of, segfault, spin
+from worker_tasks import (
+    break_down,
+    die,
+    double,
+    process_of,
+    run_out_of_memory,
+    segfault,
+    spin,
+)
 
 from stress import documents
 from stress.catalogue import Spec
@@ -164,6 +172,12 @@ def test_what_a_contained_task_raises_costs_its_process_alone() -> None:
     assert "ZeroDivisionError in a worker process: planted" in str(answers["broken"])
     assert "break_down" in answers["broken"].stacks
     assert answers["first"] != answers["second"]
+
+
+def test_an_exception_without_a_message_is_named_alone() -> None:
+    answers = dict(run_tasks(tasks(Task("full", run_out_of_memory, (), contained=True)), 1))
+
+    assert str(answers["full"]) == "MemoryError in a worker process"
 
 
 def test_a_worn_process_is_replaced() -> None:

@@ -38,6 +38,10 @@ def segfault() -> None:
     ctypes.string_at(0)
 
 
+def run_out_of_memory() -> None:
+    raise MemoryError
+
+
 def break_down() -> None:
     raise ZeroDivisionError("planted")
 
