@@ -247,6 +247,7 @@ class Core:
     def rest(self, me: Thread) -> None:
         """``me`` has yielded, slept, or was pushed aside: to switch away from it is free."""
         me.rested = self.handed = self.steps
+        self.steady = self.lease = 0
 
     def cancel(self, thread: Thread) -> None:
         """The wait of ``thread``, which is parked, cannot run out any more: it was woken."""

@@ -91,7 +91,6 @@ def yield_now() -> None:
     """Let others run; one step. A switch right after it is no preemption."""
     me = point("yield", None)
     CORE.rest(me)
-    CORE.steady = CORE.lease = 0
 
 
 class _Clock(Primitive):
@@ -123,7 +122,6 @@ def sleep(seconds: float) -> None:
         if chosen is not me:
             core.preempt(me, chosen)
     core.rest(me)
-    core.steady = core.lease = 0
 
 
 def monotonic() -> float:

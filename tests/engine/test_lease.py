@@ -71,9 +71,9 @@ def busy() -> None:
         thread.join()
 
 
-def run(wrap: Wrap, seed: int, *, schedules: int = 20) -> list[Seen]:
+def run(wrap: Wrap, seed: int, *, schedules: int = 20, early: bool = False) -> list[Seen]:
     """What schedules of ``busy`` under ``pct`` are, where ``wrap`` is around its ``choose``."""
-    setup = Setup(strategy="pct", seed=seed)
+    setup = Setup(strategy="pct", seed=seed, early_timeouts=early)
     seen: list[Seen] = []
     with Stage(5.0) as stage:
         strategy = prepare(stage, busy, setup)
@@ -103,10 +103,11 @@ def decided(seen: list[Seen]) -> list[tuple[int, int, int]]:
     return [(steps, switches, preemptions) for _, steps, switches, preemptions in seen]
 
 
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_schedules_are_the_same_where_every_step_is_asked_for(seed: int) -> None:
-    leased = run(lambda _, choose: choose, seed)
-    asked = run(asking, seed)
+def test_schedules_are_the_same_where_every_step_is_asked_for(seed: int, early: bool) -> None:
+    leased = run(lambda _, choose: choose, seed, early=early)
+    asked = run(asking, seed, early=early)
 
     assert decided(leased) == decided(asked)
     for (mine, *_), (all_of_them, *_) in zip(leased, asked, strict=True):
