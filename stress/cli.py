@@ -545,6 +545,10 @@ app.command("bisect", help=help_texts.BISECT, short_help="Name the commit that b
     triage_cli.bisect
 )
 
+app.command("corpus", help=help_texts.CORPUS, short_help="Say which known races are fixed.")(
+    triage_cli.corpus
+)
+
 app.add_typer(campaigns_cli.app, name="campaign")
 
 

@@ -112,6 +112,21 @@ Commits that give none, such as those without the scenario, are skipped. Exit co
 is named, 3 skipped commits leave more than one. --good may be skipped too: it is taken as good.
 """)
 
+CORPUS: Final = _said("""\
+\b
+Examples:
+  python -m stress corpus races.toml --add TOKEN --title 'page lost on supply'
+  python -m stress corpus races.toml
+  python -m stress corpus races.toml --search 1000
+
+Replay known races from a file that is kept beside the code, each in processes of its own, and say
+of each: still fails, fixed, or no longer fits. Where an edit has moved the choices of a token, its
+named operations are followed, which --add writes beside the file. Where they do not all take place
+either, --search N looks for the same failure in N schedules; without it, nothing is claimed.
+
+Exit codes: 1 one still fails, 0 all are fixed, 3 none fails and one no longer fits.
+""")
+
 VERIFY: Final = _said("""\
 \b
 Examples:

@@ -50,3 +50,35 @@ def _race(text: str) -> Race:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     decode(named.token)
     return Race(named.token, named)
+
+
+def corpus(
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    add: Annotated[
+        str, typer.Option("--add", metavar="TOKEN", help="Enter a race that fails now.")
+    ] = "",
+    title: Annotated[str, typer.Option("--title", help="Of the race that is added.")] = "",
+    since: Annotated[
+        str, typer.Option("--since", help="Of the race that is added [default: today].")
+    ] = "",
+    search: Annotated[
+        int,
+        typer.Option("--search", help="Schedules to search where one no longer fits."),
+    ] = 0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", help="Worker processes of such a search.")
+    ] = 1,
+    json: Json = False,
+    log_file: LogFile = None,
+    debug: Debug = False,
+) -> int:
+    """Say which known races are fixed."""
+    del debug
+    logging_setup.configure(log_file=log_file)
+    from stress.triage import corpus as known
+
+    if add:
+        return known.add(file, add, title=title, since=since, json=json)
+    if title or since:
+        raise UsageError("--title and --since are of a race that is added: give --add TOKEN too")
+    return known.replay(file, search=search, jobs=jobs, json=json)

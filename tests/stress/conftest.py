@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import pytest
+import till
 from stress_cli import TOYS, Cli, Ran, run_stress
 
 from stress.cli import main
@@ -32,3 +33,15 @@ def call(
         return Ran(code, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def racy_token(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a till that loses a sale."""
+    return till.found(tmp_path_factory.mktemp("racy"), till.RACY)
+
+
+@pytest.fixture(scope="session")
+def logged_token(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of one that keeps a log, too."""
+    return till.found(tmp_path_factory.mktemp("logged"), till.LOGGED)

@@ -11,44 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from stress_cli import PACKAGES, Cli, Ran, environment, run_stress
+import till
+from stress_cli import Cli, environment
 
 from stress.cli import main
-
-HEAD = """
-from harness import Mutex, Shared, parallel
-from stress.catalogue import scenario
-
-@scenario("till", summary="two sales from one till", tags=("till",))
-def till(ctx):
-    lock, cell = Mutex("till"), Shared(0, "cash")
-"""
-CAREFUL = """
-    def sell():
-        with lock:
-            cell.set(cell.get() + 1)
-"""
-RACY = """
-    def sell():
-        with lock:
-            cash = cell.get()
-        with lock:
-            cell.set(cash + 1)
-"""
-LOGGED = """
-    log = Mutex("log")
-    def sell():
-        with lock:
-            cash = cell.get()
-        with log:
-            pass
-        with lock:
-            cell.set(cash + 1)
-"""
-TAIL = """
-    parallel(sell, sell, names=["one", "two"])
-    assert cell.peek() == 2, "a sale is missing"
-"""
 
 
 @dataclass
@@ -75,7 +41,7 @@ class History:
         folder.mkdir(exist_ok=True)
         (self.top / "notes.txt").write_text(subject)
         if body is not None:
-            (folder / "till.py").write_text(body and HEAD + body + TAIL)
+            till.write(folder, body)
         self.git("add", ".")
         self.git("commit", "-q", "-m", subject)
         return self.git("rev-parse", "HEAD")
@@ -94,37 +60,14 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setenv("LOCKLOOM_SCENARIOS", str(made.top / "scenarios"))
-    monkeypatch.setenv("PYTHONPATH", PACKAGES)
-    monkeypatch.chdir(made.top)
+    till.surround(monkeypatch, made.top)
     return made
 
 
 @pytest.fixture
 def stress(history: History, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """A command in this process, which runs nothing itself."""
-
-    def run(*args: object) -> Ran:
-        capsys.readouterr()
-        code = main([str(arg) for arg in args])
-        out, err = capsys.readouterr()
-        return Ran(code, out, err)
-
-    return run
-
-
-def found(folder: Path) -> str:
-    """A token of the scenario as it stands there."""
-    ran = run_stress(folder, "run", "till", "--schedules", "50", "--json", scenarios=folder)
-    token: str = ran.json["scenarios"][0]["failures"][0]["token"]
-    return token
-
-
-@pytest.fixture(scope="module")
-def racy_token(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("racy")
-    (folder / "till.py").write_text(HEAD + RACY + TAIL)
-    return found(folder)
+    """A command in this process: bisecting asks processes of its own."""
+    return till.caller(capsys)
 
 
 def empty(history: History) -> bool:
@@ -132,19 +75,18 @@ def empty(history: History) -> bool:
 
 
 def test_the_commit_is_named_also_where_the_schedule_has_to_be_followed_or_searched(
-    history: History, stress: Cli
+    history: History, stress: Cli, logged_token: str
 ) -> None:
-    careful = history.commit("careful", CAREFUL)
-    racy = history.commit("faster", RACY)
-    logged = history.commit("a log", LOGGED)
+    careful = history.commit("careful", till.CAREFUL)
+    racy = history.commit("faster", till.RACY)
+    logged = history.commit("a log", till.LOGGED)
     last = history.commit("notes", None)
-    token = found(history.top / "scenarios")
     # What the user is at work on is neither read nor touched.
     (history.top / "scenarios" / "till.py").write_text("not finished(")
     (history.top / "mine.txt").write_text("not committed")
     before = history.state()
 
-    ran = stress("bisect", token, "--good", careful, "--schedules", "60", "--json")
+    ran = stress("bisect", logged_token, "--good", careful, "--schedules", "60", "--json")
 
     assert ran.code == 0, ran.err
     assert ran.json["first_bad"] == racy
@@ -169,7 +111,7 @@ def test_commits_that_give_no_answer_are_skipped_and_leave_it_open(
 ) -> None:
     nothing = history.commit("nothing", None)
     broken = history.commit("broken", "")
-    racy = history.commit("racy", RACY)
+    racy = history.commit("racy", till.RACY)
 
     ran = stress("bisect", racy_token, "--good", nothing)
 
@@ -187,9 +129,9 @@ def test_commits_that_give_no_answer_are_skipped_and_leave_it_open(
 def test_a_race_that_is_older_or_not_there_is_wrong_usage(
     history: History, stress: Cli, racy_token: str
 ) -> None:
-    old = history.commit("racy", RACY)
+    old = history.commit("racy", till.RACY)
     history.commit("notes", None)
-    mended = history.commit("mended", CAREFUL)
+    mended = history.commit("mended", till.CAREFUL)
 
     ran = stress("bisect", racy_token, "--good", old, "--bad", "HEAD~1")
     assert ran.code == 2
@@ -203,8 +145,8 @@ def test_a_race_that_is_older_or_not_there_is_wrong_usage(
 
 @pytest.mark.once
 def test_ctrl_c_leaves_nothing_behind(history: History, racy_token: str) -> None:
-    good = history.commit("careful", CAREFUL)
-    history.commit("racy", RACY)
+    good = history.commit("careful", till.CAREFUL)
+    history.commit("racy", till.RACY)
     before = history.state()
     with subprocess.Popen(
         [sys.executable, "-m", "stress", "bisect", racy_token, "--good", good, "--json"],
@@ -243,7 +185,7 @@ def test_wrong_usage_is_one_line(history: History, stress: Cli, args: list[str],
     history.commit("one", None)
     history.commit("two", None)
 
-    ran = stress("bisect", TOKEN, *args)
+    ran = stress("bisect", till.CANARY, *args)
 
     assert ran.code == 2
     assert said in ran.error
@@ -255,12 +197,5 @@ def test_outside_of_a_repository_git_is_quoted(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 
-    assert main(["bisect", TOKEN, "--good", "HEAD~1"]) == 2
+    assert main(["bisect", till.CANARY, "--good", "HEAD~1"]) == 2
     assert "git rev-parse: fatal: not a git repository" in capsys.readouterr().err
-
-
-# Of the canary; whether it still replays matters to nobody here.
-TOKEN = (
-    "ll1-Ijz6Tp6mY2FuYXJ5qXBvcnRmb2xpbwADxAIAAAMBxAOf48ipYXNzZXJ0aW9uqDMwNzljMjI4zU4gwoKoc2NlbmFya"
-    "W-mY2FuYXJ5qHJldmlzaW9upWZpeGVkkA"
-)
