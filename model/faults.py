@@ -45,6 +45,7 @@ SITES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 ALIASES: Final = {"no_memory": "page_list_node"}
 NONE: Final = "none"
+_DIGITS_MAX: Final = 18
 
 # Site, first and last occurrence: equal unless one of them is to be drawn.
 Fault = tuple[str, int, int]
@@ -64,7 +65,7 @@ class FaultPlan:
         for site, first, last in faults:
             if site not in known_sites():
                 raise UsageError(
-                    f"unknown fault site {site!r}; the sites are {', '.join(known_sites())}"
+                    f"unknown fault site {site[:80]!r}; the sites are {', '.join(known_sites())}"
                 )
             if not 1 <= first <= last:
                 raise UsageError(f"a fault strikes from occurrence 1 on, got {site}@{first}-{last}")
@@ -90,11 +91,13 @@ class FaultPlan:
                 continue
             site, _, count = written.partition("@")
             first, dash, last = count.partition("-")
-            if not first.isdigit() or (dash and not last.isdigit()) or int(first) < 1:
+            begin = _occurrence(first)
+            end = _occurrence(last) if dash else begin
+            if not (begin and end):
                 raise UsageError(
-                    f"a fault is written site@n or site@n-m with n from 1, got {written!r}"
+                    f"a fault is written site@n or site@n-m with n from 1, got {written[:80]!r}"
                 )
-            faults.append((ALIASES.get(site, site), int(first), int(last or first)))
+            faults.append((ALIASES.get(site, site), begin, end))
         return cls(tuple(faults))
 
     @property
@@ -157,6 +160,12 @@ def known_sites() -> list[str]:
         for site, (_, places) in SITES.items()
         for name in (site, *(f"{site}.{place}" for place in places))
     ]
+
+
+def _occurrence(text: str) -> int:
+    """The number that is written; 0 for what is none, or of no schedule."""
+    small = text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
+    return int(text) if small else 0
 
 
 def _written(site: str, first: int, last: int) -> str:

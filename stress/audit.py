@@ -44,6 +44,7 @@ from stress.audit_report import (
     plural,
     render_text,
 )
+from stress.given import read_bytes, short
 from stress.pool import Crash, Task, WorkerError, run_tasks
 
 __all__ = ["AuditReport", "audit_paths", "read_golden", "render_text", "to_json"]
@@ -124,16 +125,18 @@ def read_golden(path: Path) -> list[tuple[str, str]]:
         UsageError: It cannot be read, or a line is no edge.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the golden table {path}: {error}") from error
+        lines = read_bytes(path, "the golden table").decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the golden table {path}: {error}") from None
     edges = []
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
         if text:
             outer, arrow, inner = (part.strip() for part in text.partition(">"))
             if not (outer and arrow and inner) or ">" in inner:
-                raise UsageError(f"{path}:{number}: an edge is written outer>inner, not {text!r}")
+                raise UsageError(
+                    f"{path}:{number}: an edge is written outer>inner, not {short(repr(text))}"
+                )
             edges.append((outer, inner))
     return edges
 

@@ -11,7 +11,6 @@ import datetime as dt
 import graphlib
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,9 +18,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from harness.errors import UsageError
+from stress import given
 from stress.audit_report import AuditEdge, AuditFinding, AuditOrder, AuditReport, LedgerEntry
 
 Pair = tuple[str, str]
+
+# A whole report of an audit.
+_BASELINE_BYTES_MAX: Final = 1 << 26
 
 
 class Order(NamedTuple):
@@ -86,6 +89,15 @@ class _OrderFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leaf: list[_LeafEntry] = []
 
 
+class _BaselineEntry(msgspec.Struct, frozen=True):
+    key: str
+    message: str
+
+
+class _Baseline(msgspec.Struct, frozen=True):
+    findings: list[_BaselineEntry]
+
+
 class _AllowFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow: list[Allowance] = []
 
@@ -102,7 +114,7 @@ def read_order(path: Path) -> Order:
     read = _read(path, _OrderFile, "an order file")
     for entry in (*read.order, *read.leaf):
         if not entry.why.strip():
-            raise UsageError(f"{path}: an entry without a reason; say why: {entry}")
+            raise UsageError(f"{path}: an entry without a reason; say why: {given.short(entry)}")
     order = Order(
         {(e.outer, e.inner): e.why for e in read.order},
         {e.lock: e.why for e in read.leaf},
@@ -110,7 +122,7 @@ def read_order(path: Path) -> Order:
     )
     circle = _circle(order.pairs)
     if circle:
-        raise UsageError(f"{path}: the order goes in a circle: {' -> '.join(circle)}")
+        raise UsageError(f"{path}: the order goes in a circle: {given.short(' -> '.join(circle))}")
     return order
 
 
@@ -128,10 +140,13 @@ def read_allow(path: Path) -> list[Allowance]:
             or not entry.owner.strip()
         ):
             raise UsageError(
-                f"{path}: an allowance needs reason, owner, expires, and key or edge: {entry}"
+                f"{path}: an allowance needs reason, owner, expires, and key or edge: "
+                f"{given.short(entry)}"
             )
         if entry.edge and entry.edge.count("->") != 1:
-            raise UsageError(f"{path}: an edge is written outer -> inner, not {entry.edge!r}")
+            raise UsageError(
+                f"{path}: an edge is written outer -> inner, not {given.short(repr(entry.edge))}"
+            )
     return entries
 
 
@@ -141,24 +156,18 @@ def read_baseline(path: Path) -> dict[str, str]:
     Raises:
         UsageError: It cannot be read, or is no such document.
     """
+    data = given.read_bytes(path, "the baseline", bytes_max=_BASELINE_BYTES_MAX)
     try:
-        document = json.loads(path.read_bytes())
-        return {finding["key"]: finding["message"] for finding in document["findings"]}
-    except OSError as error:
-        raise UsageError(f"cannot read the baseline {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError) as error:
+        document = msgspec.json.decode(data, type=_Baseline)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise UsageError(
             f"{path}: not a baseline; write one with `audit LOG --json > {path}`"
-        ) from error
+        ) from None
+    return {finding.key: finding.message for finding in document.findings}
 
 
 def _read(path: Path, what: type[Any], name: str) -> Any:
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), what)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise UsageError(f"{path}: not {name}: {error}") from error
+    return given.read_toml(path, "", what, f"is not {name}")
 
 
 class Decided(NamedTuple):

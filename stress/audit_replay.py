@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import msgspec
 
 from harness.errors import HarnessError, UsageError
@@ -9,6 +12,8 @@ from harness.lockorder.findings import Finding
 from harness.trace.logjudge import LogJudge
 from stress import work
 from stress.pool import WorkerError, call_fresh
+
+_NUMBER: Final = re.compile(r"[0-9]{1,18}\Z")
 
 
 def confirm(judge: LogJudge) -> dict[int, str]:
@@ -37,7 +42,7 @@ def _run(judge: LogJudge, finding: Finding) -> tuple[str, str]:
     """Run one; return its token, or nothing, and what came of it."""
     header = judge.headers[finding.schedule]
     schedule = str(header.get("run", "")).rpartition("#")[2]
-    if "scenario" not in header or "sched" not in header or not schedule.isdigit():
+    if "scenario" not in header or "sched" not in header or not _NUMBER.match(schedule):
         return "", "not run: the log is of no scenario that is known here"
     try:
         token: str = call_fresh(work.confirm, header, int(schedule), finding.legs, finding.last)

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from harness.errors import TokenError, UsageError
 from harness.sync import current_schedule
+from stress.given import short
 from stress.program import PROGRAM
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ Expected = Literal["clean", "finding", "inconclusive"]
 REVISIONS: Final = ("fixed", "seed")
 # In the text of a fault: one of several occurrences, to be drawn.
 RANGE: Final = "-"
+# Of a whole number: counts of threads and operations, which a token may carry.
+PARAMETER_MAX: Final = 1_000
 FOLDERS_VARIABLE: Final = "LOCKLOOM_SCENARIOS"
 
 _REGISTRY: Final[dict[str, Scenario]] = {}
@@ -113,8 +116,8 @@ class Spec:
             mutant=str(meta.get("mutant", "")),
             edit=str(meta.get("edit", "")),
             faults=str(meta.get("faults", "")),
-            draw=int(meta.get("draw", 0)),
-            redraw=not meta.get("steady", 0),
+            draw=_whole(meta, "draw"),
+            redraw=not _whole(meta, "steady"),
         )
 
 
@@ -400,7 +403,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = list(known)
+    names, name = list(known), short(name)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"unknown {what} {name!r}; did you mean {' or '.join(close)}?"
@@ -414,9 +417,16 @@ def _parse_params(text: str) -> tuple[tuple[str, str], ...]:
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
         if not name or not equals:
-            raise UsageError(f"a parameter is written NAME=VALUE, got {part!r}")
+            raise UsageError(f"a parameter is written NAME=VALUE, got {short(part)!r}")
         pairs.append((name.strip(), value.strip()))
     return tuple(pairs)
+
+
+def _whole(meta: Mapping[str, str | int], name: str) -> int:
+    value = meta.get(name, 0)
+    if not isinstance(value, int) or value < 0:
+        raise TokenError(f"the token's {name} is {short(value)!r}, no number; copy it again, whole")
+    return value
 
 
 def _parse_defects(text: str) -> tuple[str, ...] | None:
@@ -437,8 +447,13 @@ def _merged(entry: Scenario, params: Sequence[tuple[str, str]]) -> dict[str, str
                 merged[name] = int(value)
             except ValueError:
                 raise UsageError(
-                    f"scenario {entry.name}: parameter {name} is a whole number, got {value!r}"
+                    f"scenario {entry.name}: parameter {name} is a whole number, got "
+                    f"{short(value)!r}"
                 ) from None
+            if not 0 <= int(merged[name]) <= PARAMETER_MAX:
+                raise UsageError(
+                    f"scenario {entry.name}: parameter {name} is at most {PARAMETER_MAX:,}"
+                )
         else:
             merged[name] = value
     return merged

@@ -21,7 +21,7 @@ from harness.errors import ReplayDivergence, UsageError
 from harness.search.named import Named
 from harness.trace.packed import check, packing
 from harness.trace.token import PREFIX, Token, decode
-from stress import catalogue, console, documents, hunts, lock_order, mutants, work
+from stress import catalogue, console, documents, given, hunts, lock_order, mutants, work
 from stress.artefacts import writable
 from stress.catalogue import Spec
 from stress.exit_codes import ExitCode, of_verdict
@@ -31,6 +31,8 @@ from stress.pool import call_fresh
 from stress.program import PROGRAM
 from stress.runner import Options, Report, Run
 from stress.work import Replayed
+
+_NAMED_BYTES_MAX: Final = 1 << 26
 
 
 def say(text: str, *, json: bool) -> None:
@@ -260,7 +262,7 @@ def replay_file(
     path: Path, *, json: bool, pictures: Pictures, mutant_file: Path | None
 ) -> ExitCode:
     """``replay FILE``: a named schedule, on the program as it is now."""
-    named = Named.read(path.read_bytes())
+    named = Named.read(given.read_bytes(path, "the named schedule", bytes_max=_NAMED_BYTES_MAX))
     spec = Spec.from_meta(decode(named.token).meta)
     pictures.check()
     args = named, mutant_file, pictures.html is not None

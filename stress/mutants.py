@@ -16,18 +16,17 @@ from __future__ import annotations
 import importlib.util
 import linecache
 import sys
-import tomllib
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import CodeType, ModuleType
 from typing import Any, Final
 
 from harness.errors import InternalError, TokenError, UsageError
-from stress import catalogue
+from stress import catalogue, given
 from stress.catalogue import Spec
 from stress.program import PROGRAM
 
@@ -41,6 +40,7 @@ _FIELDS: Final[dict[str, type]] = {
     "oracle": str,
     "scenario": str,
 }
+_DEPTH_MAX: Final = 1_000
 _OPTIONAL: Final[dict[str, type]] = {"faults": str, "revision": str, "control": bool}
 
 
@@ -121,12 +121,8 @@ def read(path: Path | None = None) -> list[Mutant]:
         MutantError: It cannot be read, or an entry is not as described above.
     """
     path = default_catalogue() if path is None else path
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MutantError(f"cannot read the mutant catalogue {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MutantError(f"the mutant catalogue {path} is no valid TOML: {error}") from None
+    what = "the mutant catalogue"
+    data = given.read_toml(path, what, dict[str, Any], "is no valid TOML", MutantError)
     entries = data.get("mutant")
     if not isinstance(entries, list) or not entries:
         raise MutantError(f"the mutant catalogue {path} holds no [[mutant]] entry")
@@ -271,14 +267,14 @@ class _EditingLoader(SourceFileLoader):
 
 
 def _mutant(entry: Any, number: int, path: Path) -> Mutant:
-    name = (
-        str(entry.get("id", f"number {number}")) if isinstance(entry, dict) else f"number {number}"
-    )
+    name = f"number {number}"
+    if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+        name = given.short(entry["id"])
     if not isinstance(entry, dict):
         raise MutantError(f"mutant {name} in {path} is no table")
     for key in entry:
         if key not in _FIELDS and key not in _OPTIONAL:
-            raise MutantError(f"mutant {name} in {path}: unknown field {key!r}")
+            raise MutantError(f"mutant {name} in {path}: unknown field {given.short(key)!r}")
     for key, kind in (_FIELDS | _OPTIONAL).items():
         if key not in entry:
             if key in _FIELDS:
@@ -288,4 +284,12 @@ def _mutant(entry: Any, number: int, path: Path) -> Mutant:
             raise MutantError(f"mutant {name} in {path}: {key!r} must be of type {kind.__name__}")
     if not entry["before"] or entry["before"] == entry["after"]:
         raise MutantError(f"mutant {name} in {path}: `before` is empty or equals `after`")
+    if not 0 <= entry["depth"] <= _DEPTH_MAX:
+        raise MutantError(f"mutant {name} in {path}: 'depth' is from 0 to {_DEPTH_MAX}")
+    file = PurePosixPath(entry["file"])
+    if file.is_absolute() or ".." in file.parts or file.suffix != ".py":
+        raise MutantError(
+            f"mutant {name} in {path}: 'file' is a .py file, written from the folder that holds "
+            "its package, such as model/pmm.py"
+        )
     return Mutant(**entry)

@@ -6,10 +6,9 @@ pages are made by replaying their tokens.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from loguru import logger
@@ -18,33 +17,72 @@ from harness.errors import HarnessError, UsageError
 from harness.trace.graph import Nesting, cyclic
 from harness.trace.page import Data, graph_data, render
 from harness.trace.token import decode
-from stress import work
+from stress import given, work
 from stress.artefacts import ROOT
 from stress.catalogue import Spec
 from stress.documents import Document
+from stress.given import Count
 from stress.program import PROGRAM
 
 # Findings with a picture of their own; each costs a replay, and about 50 KB.
 STORIES_MAX: Final = 20
 
 
+# Of a document; the main job's has some 100 KB.
+_DOCUMENT_BYTES_MAX: Final = 1 << 26
+_Amount: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
+
+
 class _Failure(msgspec.Struct):
     kind: str
     message: str
     token: str
-    schedule: int
-    preemptions: int
+    schedule: Count
+    preemptions: Count
     fingerprint: str
+
+
+class _Evidence(msgspec.Struct):
+    looked: Count
+    classes: Count
+    unseen: _Amount
+    new_class: _Amount
+    growth: list[tuple[Count, Count]] = []
 
 
 class _Scenario(msgspec.Struct):
     name: str
     verdict: str
     reason: str
-    schedules: int
-    steps: int
-    seconds: float
+    schedules: Count
+    steps: Count
+    seconds: _Amount
     failures: list[_Failure]
+    evidence: _Evidence | None = None
+
+
+class _Part(msgspec.Struct):
+    name: str
+    verdict: str
+    detail: str
+
+
+class _Catch(msgspec.Struct):
+    id: str
+    found: bool
+    schedules: Count
+    kind: str | None
+    oracle: str
+    scenario: str
+    token: str | None
+
+
+class _Bag(msgspec.Struct):
+    mutants: list[_Catch]
+
+
+class _Order(msgspec.Struct):
+    edges: list[tuple[str, str]]
 
 
 class _Run(msgspec.Struct):
@@ -53,6 +91,9 @@ class _Run(msgspec.Struct):
     verdict: str
     seed: int
     scenarios: list[_Scenario]
+    parts: list[_Part] = []
+    defects: _Bag | None = None
+    lock_order: _Order | None = None
 
 
 def find(run: str, root: Path = ROOT) -> Path:
@@ -82,17 +123,15 @@ def read(folder: Path) -> Document:
         UsageError: It is missing or is none.
     """
     path = folder / "results.json"
+    hint = "; was the run interrupted?"
+    data = given.read_bytes(path, "", bytes_max=_DOCUMENT_BYTES_MAX, hint=hint)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror}; was the run interrupted?"
-        ) from None
-    try:
-        msgspec.json.decode(text, type=_Run)
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"{path} is no document of a run: {error}") from None
-    document: Document = json.loads(text)
+        msgspec.json.decode(data, type=_Run)
+        document: Document = msgspec.json.decode(data)
+    except RecursionError:
+        raise UsageError(f"{path} is no document of a run: it is nested too deep") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no document of a run: {given.short(error)}") from None
     return document
 
 
@@ -173,7 +212,7 @@ def _findings(document: Mapping[str, Any]) -> Iterator[Data]:
                 "token": failure["token"],
             }
     for catch in (document.get("defects") or {}).get("mutants", ()):
-        if catch["found"]:
+        if catch["token"] is not None:
             token = decode(catch["token"])
             yield {
                 "fingerprint": token.fingerprint,

@@ -100,11 +100,14 @@ class Named(msgspec.Struct, frozen=True):
         """
         try:
             found = msgspec.json.decode(text, type=_File)
+        except RecursionError:
+            raise TokenError("this is no named schedule: it is nested too deep") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise TokenError(f"this is no named schedule: {error}") from None
+            raise TokenError(f"this is no named schedule: {str(error)[:300]}") from None
         if found.format != FORMAT:
             raise TokenError(
-                f"the named schedule is of format {found.format!r}; this version reads {FORMAT!r}"
+                f"the named schedule is of format {found.format[:80]!r}; "
+                f"this version reads {FORMAT!r}"
             )
         return cls(found.token, found.operations)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.finding import Finding
 from harness.engine.thread import Thread
-from harness.errors import InternalError, ReplayDivergence, UsageError
+from harness.errors import InternalError, ReplayDivergence, TokenError, UsageError
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import Witness
 from harness.search.learning import Learning, Pupil
-from harness.search.setup import Program, Setup
+from harness.search.setup import PATCH, Program, Setup
 from harness.search.stage import Stage, prepare
 from harness.strategies import Strategy, strategy_named
 from harness.strategies.replay import Deviations
@@ -389,7 +390,17 @@ def replay_story(program: Program, token: str) -> tuple[Failure | None, Story]:
 
 
 def setup_of(token: Token) -> Setup:
-    """What decides a schedule, as far as a replay needs it."""
+    """What decides a schedule, as far as a replay needs it.
+
+    Raises:
+        TokenError: It wants modules that the program does not use: a token imports nothing.
+    """
+    for name in token.control:
+        if name != PATCH and (name not in sys.modules or name.partition(".")[0] == "harness"):
+            raise TokenError(
+                f"the token needs schedule points in the module {name[:80]!r}, which is not "
+                "imported; import it with the program before replaying"
+            )
     return Setup(
         strategy=token.strategy,
         seed=token.seed,

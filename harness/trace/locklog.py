@@ -40,7 +40,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, NamedTuple, Self
+from typing import IO, Annotated, Any, Final, NamedTuple, Self, TypeAlias
 
 import msgspec
 
@@ -89,11 +89,16 @@ _WOKEN: Final = ("", "True", "WaitResult.WOKEN")
 _UPDATES: Final = frozenset(("fetch-add", "exchange", "compare-exchange"))
 
 
+# What is computed with; beyond it, differences and units overflow.
+_Ticks: TypeAlias = Annotated[int, msgspec.Meta(ge=-(10**18), le=10**18)]
+_Time: TypeAlias = Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
+
+
 class Event(msgspec.Struct, array_like=True, gc=False):
     """One event line; see the module's table."""
 
     seq: int
-    ts: int | float
+    ts: _Ticks | _Time
     tid: int
     op: str
     obj: int = 0

@@ -16,6 +16,7 @@ from harness.trace.locklog import Event
 from harness.trace.lockread import Damage, definition, read_log
 
 _FXT_MAGIC: Final = 0x0016547846040010
+_WORD_MAX: Final = (1 << 64) - 1
 _MICROSECONDS: Final = 1_000  # ticks of FXT, nanoseconds, for one microsecond of Chrome's
 
 
@@ -214,7 +215,7 @@ class _Fxt:
     def named(self, kind: int, koid: int, name: str, process: int = 0) -> None:
         """Name a process (1) or a thread (2, of ``process``)."""
         label = self.string(name)
-        count, body = 0, struct.pack("<Q", koid)
+        count, body = 0, struct.pack("<Q", _fitting(koid))
         if process:
             argument = 8 | 2 << 4 | self.string("process") << 16
             count, body = 1, body + struct.pack("<QQ", argument, process)
@@ -227,7 +228,7 @@ class _Fxt:
     ) -> None:
         """Add an event with one word at its end: the end of a slice (4), an id (5 and 7)."""
         refs = self.string(category) << 32 | self.string(name) << 48
-        body = struct.pack("<QQQQ", at, *where, last)
+        body = struct.pack("<QQQQ", *map(_fitting, (at, *where, last)))
         self.words.append(struct.pack("<Q", 4 | 5 << 4 | kind << 16 | refs) + body)
 
 
@@ -254,6 +255,11 @@ def fxt(stream: IO[bytes]) -> bytes:
     return b"".join(made.words)
 
 
+def _fitting(number: int) -> int:
+    """As a word holds it: a log may say that something began before the time, or at its end."""
+    return max(0, min(number, _WORD_MAX))
+
+
 def _koid(pid: int, tid: int) -> int:
     """Number a thread among all objects of all runs."""
-    return pid << 32 | tid + 1
+    return pid << 32 | (tid + 1) % (1 << 32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from harness.trace.locklog import VERSION
@@ -18,15 +19,26 @@ _FTRACE: Final = re.compile(
     r"(?P<event>lock_\w+): (?P<rest>.*)$"
 )
 _LOCKDEP: Final = re.compile(r"possible (circular|recursive) locking( dependency)? detected")
-_CHAIN: Final = re.compile(r"-> #(\d+) \((.+?)\)\s*\{")
-_LOCK_LINE: Final = re.compile(r"\((.+?)\)\s*\{[^}]*\}.*?\bat: (\S+?)(?:\+0x|\s|$)")
-_FRAME: Final = re.compile(r"(?:\]\s+)?([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
+_CHAIN: Final = re.compile(r"-> #\d+ \((.{1,200}?)\)[ \t]*\{")
+_LOCK_NAME: Final = re.compile(r"\((.{1,200}?)\)[ \t]*\{[^{}\n]*\}")
+_LOCK_PLACE: Final = re.compile(r"\bat: (\S+?)(?:\+0x|\s|$)")
+_FRAME: Final = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
 _INNER_FRAMES: Final = re.compile(
     r"^(_*lock_acquire|_*(mutex|rt_mutex|down|ww_mutex|raw|rwsem|lock_sock|rwbase)\w*|_raw_\w+|"
     r"check_prev\w*|validate_chain|dump_stack\w*|print_\w+|__lock_\w+)$"
 )
 _OOPS: Final = "ZIRCON KERNEL OOPS"
-_OOPS_LOCK: Final = re.compile(r"(Bad lock|Conflict): name=(.+?) order=(\d+)")
+_OOPS_LOCK: Final = re.compile(r"(Bad lock|Conflict): name=(.{1,400}?) order=(\d+)")
+# A line of these formats has no more; a search takes the square of a line, at worst.
+_LINE_CHARS_MAX: Final = 1_000
+_JSON_CHARS_MAX: Final = 1 << 20
+_LINE: Final = re.compile(r"[^\r\n]+")
+_HEAD_LINES: Final = 200
+_DIGITS_MAX: Final = 18
+_EDGE_FIELDS: Final = (
+    *("scenario", "thread", "outer", "outer_site", "outer_mode"),
+    *("inner", "inner_site", "inner_mode"),
+)
 _OOPS_LOOP: Final = "Circular lock dependency detected"
 _OOPS_FLAGS: Final = {
     "Acquire After Leaf": "leaf",
@@ -109,24 +121,37 @@ def translated(name: str, text: str) -> bytes | None:
     return None
 
 
+def _lines(text: str, chars_max: int = _LINE_CHARS_MAX) -> Iterator[str]:
+    """The lines that can be of a known format, one after the other."""
+    for found in _LINE.finditer(text):
+        if found.end() - found.start() <= chars_max:
+            yield found[0]
+
+
 def _first_line(text: str) -> str:
-    return next((line for line in text.splitlines() if line.strip()), "")
+    return next((line for line in _lines(text, _JSON_CHARS_MAX) if line.strip()), "")
+
+
+def _number(digits: str) -> int:
+    """What they say; 0 for what is none, or longer than any that counts something."""
+    plain = digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_MAX
+    return int(digits) if plain else 0
 
 
 # ---- RAPID std ----------------------------------------------------------------------------------
 
 
 def _is_std(text: str) -> bool:
-    return _STD.match(_first_line(text).strip()) is not None
+    return _STD.match(_first_line(text)[:_LINE_CHARS_MAX].strip()) is not None
 
 
 def _std(text: str, log: _Log) -> None:
     ops = {"acq": "acq", "rel": "rel", "r": "r", "w": "w", "fork": "fork", "join": "join"}
-    for line in text.splitlines():
+    for line in _lines(text):
         found = _STD.match(line.strip())
         if found is None or found[2] not in ops:
             continue
-        thread, op, obj, at = found[1], ops[found[2]], found[3], int(found[4])
+        thread, op, obj, at = found[1], ops[found[2]], found[3], _number(found[4])
         if op in ("fork", "join"):
             number = log.thread(obj)
         else:
@@ -147,12 +172,11 @@ class _Traced(NamedTuple):
 
 
 def _is_ftrace(text: str) -> bool:
-    head = "\n".join(text.splitlines()[:200])
-    return any(_FTRACE.match(line) for line in head.splitlines())
+    return any(map(_FTRACE.match, islice(_lines(text), _HEAD_LINES)))
 
 
 def _ftrace_lines(text: str) -> Iterator[_Traced]:
-    for line in text.splitlines():
+    for line in _lines(text):
         found = _FTRACE.match(line)
         if found is None:
             continue
@@ -205,22 +229,22 @@ def _is_console_log(text: str) -> bool:
 
 def _console_log(text: str, log: _Log) -> None:
     """Read a log of ``--log-file``: the edges that runs have found, with both places."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_lines(text, _JSON_CHARS_MAX), 1):
         if '"lock-edge"' not in line:
             continue
         try:
             edge = _edge_in(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if edge is None:
             continue
         thread = f"{edge['scenario']} {edge['thread']} {number}"
         locks = []
         for which in ("outer", "inner"):
-            file, _, at = str(edge[f"{which}_site"]).rpartition(":")
-            site = log.site(file, int(at)) if at.isdigit() else 0
+            file, _, at = edge[f"{which}_site"].rpartition(":")
+            site = log.site(file, _number(at)) if _number(at) else 0
             mode = "s" if edge[f"{which}_mode"] == "shared" else "x"
-            locks.append((log.lock(str(edge[which])), site, mode))
+            locks.append((log.lock(edge[which]), site, mode))
         for lock, site, mode in locks:
             log.event(thread, "req", lock, site, mode)
             log.event(thread, "acq", lock, site, mode)
@@ -228,11 +252,13 @@ def _console_log(text: str, log: _Log) -> None:
             log.event(thread, "rel", lock, 0, mode)
 
 
-def _edge_in(value: Any) -> dict[str, Any] | None:
+def _edge_in(value: Any) -> dict[str, str] | None:
     """Find the bound fields of an edge, wherever the sink has put them."""
     if isinstance(value, dict):
-        if value.get("event") == "lock-edge" and "outer" in value:
-            return value
+        fields = {name: value.get(name) for name in _EDGE_FIELDS}
+        edge = {name: field for name, field in fields.items() if isinstance(field, str)}
+        if value.get("event") == "lock-edge" and len(edge) == len(fields):
+            return edge
         for inside in value.values():
             found = _edge_in(inside)
             if found is not None:
@@ -249,12 +275,13 @@ def _is_lockdep(text: str) -> bool:
 
 def _lockdep(text: str, log: _Log) -> None:
     """Read lockdep's splats: ``-> #i (lock)`` was taken while ``-> #i+1`` was held, in a circle."""
+    text = "\n".join(_lines(text))
     begins = [found.start() for found in _LOCKDEP.finditer(text)]
     for number, begin in enumerate(begins, 1):
         end = begins[number] if number < len(begins) else len(text)
         splat = text[begin:end]
         if "recursive" in splat[: splat.find("\n")]:
-            locks = _LOCK_LINE.findall(splat)[:2]
+            locks = list(islice(_lock_lines(splat), 2))
             if len(locks) == 2:
                 (name, wanted), (_, held) = locks
                 places = ((2, held), (1, wanted))
@@ -263,12 +290,21 @@ def _lockdep(text: str, log: _Log) -> None:
             continue
         chain = list(_CHAIN.finditer(splat))
         for at, found in enumerate(chain):
-            outer = chain[at - 1][2]
+            outer = chain[at - 1][1]
             stop = chain[at + 1].start() if at + 1 < len(chain) else len(splat)
             site = log.site(_outside(splat[found.end() : stop]), 1)
             thread = f"CPU {number}.{at}"
-            locks_ = [(log.lock(outer), 0, 0), (log.lock(found[2]), site, 0)]
+            locks_ = [(log.lock(outer), 0, 0), (log.lock(found[1]), site, 0)]
             log.nest(thread, locks_)
+
+
+def _lock_lines(splat: str) -> Iterator[tuple[str, str]]:
+    """Locks by name, each with the place where it was taken."""
+    for line in splat.split("\n"):
+        place = _LOCK_PLACE.search(line)
+        name = None if place is None else _LOCK_NAME.search(line)
+        if place is not None and name is not None:
+            yield name[1], place[1]
 
 
 def _outside(stack: str) -> str:
@@ -283,9 +319,11 @@ def _is_oops(text: str) -> bool:
 
 def _oops(text: str, log: _Log) -> None:
     """Read reports of Zircon's lockdep: pairs with their reason, and circles by their members."""
+    # The empty line that ends a circle counts.
+    text = "\n".join(line for line in text.split("\n") if len(line) <= _LINE_CHARS_MAX)
     for number, report in enumerate(re.split(f"(?={_OOPS})", text), 1):
         reason = re.search(r"Reason: (.+)", report)
-        locks = {found[1]: (found[2], int(found[3])) for found in _OOPS_LOCK.finditer(report)}
+        locks = {found[1]: (found[2], _number(found[3])) for found in _OOPS_LOCK.finditer(report)}
         said = "" if reason is None else reason[1].strip()
         if len(locks) == 2:
             held, wanted = locks["Conflict"], locks["Bad lock"]

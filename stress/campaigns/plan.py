@@ -34,11 +34,11 @@ from harness.errors import UsageError
 from harness.search.setup import Setup
 from harness.strategies import names as strategy_names
 from harness.strategies import strategy_named
-from stress import catalogue
+from stress import catalogue, given
 from stress.catalogue import Spec
+from stress.given import Number
 from stress.runner import SEED_MAX, Options
 
-FILE_BYTES_MAX: Final = 1 << 20
 COMBINATIONS_MAX: Final = 10_000
 PARTS_MAX: Final = 1_000_000
 SCHEDULES_MAX: Final = 1_000_000
@@ -56,12 +56,12 @@ class _Choices(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     strategies: list[str] | None = None
     seeds: int | str | None = None
-    schedules: int | None = None
+    schedules: Number | None = None
     faults: list[str] | None = None
     revision: str | None = None
-    depth: int | None = None
-    preemptions: int | None = None
-    steps_max: int | None = None
+    depth: Number | None = None
+    preemptions: Number | None = None
+    steps_max: Number | None = None
     early_timeouts: bool | None = None
 
 
@@ -69,8 +69,8 @@ class _Table(_Choices, forbid_unknown_fields=True, kw_only=True):
     """One ``[[scenario]]``."""
 
     name: str
-    weight: int = 1
-    params: dict[str, str | int] = {}
+    weight: Number = 1
+    params: dict[str, str | Number] = {}
 
 
 class _File(_Choices, forbid_unknown_fields=True, kw_only=True):
@@ -78,7 +78,7 @@ class _File(_Choices, forbid_unknown_fields=True, kw_only=True):
 
     name: str = ""
     seconds: float | None = None
-    schedules_max: int | None = None
+    schedules_max: Number | None = None
     part_seconds: float = PART_SECONDS_DEFAULT
     scenario: list[_Table] = []
 
@@ -109,14 +109,14 @@ class Combination(msgspec.Struct, frozen=True, kw_only=True):
     revision: str = "fixed"
     faults: str = ""
     strategy: str = "portfolio"
-    depth: int = 3
-    preemptions: int | None = None
-    steps_max: int
+    depth: Number = 3
+    preemptions: Number | None = None
+    steps_max: Number
     early_timeouts: bool = False
     first: int = 0
     last: int = 0
-    schedules: int = SCHEDULES_DEFAULT
-    weight: tuple[int, int] = (1, 1)
+    schedules: Number = SCHEDULES_DEFAULT
+    weight: tuple[Number, Number] = (1, 1)
 
     @property
     def clean(self) -> bool:
@@ -199,7 +199,7 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
     """
 
     combinations: tuple[Combination, ...]
-    schedules_max: int | None = None
+    schedules_max: Number | None = None
     seconds: float | None = None
     part_seconds: float = PART_SECONDS_DEFAULT
 
@@ -217,7 +217,7 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
         try:
             plan = msgspec.json.decode(text, type=Plan)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise UsageError(f"the campaign's plan is damaged: {error}") from None
+            raise UsageError(f"the campaign's plan is damaged: {given.short(error)}") from None
         _check_sizes(plan)
         return plan
 
@@ -271,17 +271,7 @@ def read(path: Path) -> tuple[str, Plan]:
     Raises:
         UsageError: It cannot be read, or says what makes no sense; the message says where.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read the plan {path}: {error.strerror}") from None
-    if len(data) > FILE_BYTES_MAX:
-        raise UsageError(f"the plan {path} is larger than {FILE_BYTES_MAX:,} bytes; divide it")
-    try:
-        written = msgspec.toml.decode(data, type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is no plan: {error}") from None
+    written = given.read_toml(path, "the plan", _File, "is no plan")
     try:
         return check_name(written.name), _made(written)
     except UsageError as error:
@@ -338,15 +328,16 @@ def parse_range(text: int | str, what: str) -> tuple[int, int]:
     Raises:
         UsageError: It is neither; the message says ``what`` it was for.
     """
-    first, dash, last = str(text).partition("-")
     try:
+        first, dash, last = str(text).partition("-")
         begin = int(first)
         end = int(last) if dash else begin
     except ValueError:
         begin, end = 1, 0
     if not 0 <= begin <= end <= SEED_MAX:
+        shown = repr(text[:60]) if isinstance(text, str) else "another number"
         raise UsageError(
-            f"{what} is a number or a range such as 0-99, up to {SEED_MAX}; got {str(text)[:60]!r}"
+            f"{what} is a number or a range such as 0-99, up to {SEED_MAX}; got {shown}"
         )
     return begin, end
 
@@ -359,6 +350,7 @@ def _made(written: _File) -> Plan:
         for entry in catalogue.select([table.name]):
             if entry.name not in WATCHERS or table.name == entry.name:
                 found += _combinations(entry, table, written)
+                _check_count(len(found))
     found = _watchers(found) + found
     seen: set[tuple[object, ...]] = set()
     for combination in found:
@@ -384,6 +376,8 @@ def _combinations(entry: catalogue.Scenario, table: _Table, written: _File) -> l
     if not strategies or not faults:
         what = "faults" if strategies else "strategies"
         raise UsageError(f"{what} is empty for {entry.name}; leave it out, or name one")
+    # Before they are made: their number is a product.
+    _check_count(len(strategies) * len(faults))
     for strategy in strategies:
         if strategy not in strategy_names():
             raise catalogue.unknown("strategy", strategy, strategy_names())
@@ -441,26 +435,32 @@ def _watchers(found: Sequence[Combination]) -> list[Combination]:
     ]
 
 
+def _check_count(combinations: int) -> None:
+    if combinations > COMBINATIONS_MAX:
+        raise UsageError(
+            f"a plan has at most {COMBINATIONS_MAX:,} combinations of scenario, strategy and "
+            f"faults, this has {combinations:,} or more; divide it"
+        )
+
+
 def _check_sizes(plan: Plan) -> None:
     """Refuse what would run for ever, or fill the memory, by mistake or by malice.
 
     Raises:
         UsageError: It names the value and its bound.
     """
-    if len(plan.combinations) > COMBINATIONS_MAX:
-        raise UsageError(
-            f"a plan has at most {COMBINATIONS_MAX:,} combinations of scenario, strategy and "
-            f"faults, this has {len(plan.combinations):,}; divide it"
-        )
+    _check_count(len(plan.combinations))
     for combination in plan.combinations:
         if not 1 <= combination.schedules <= SCHEDULES_MAX:
             raise UsageError(
                 f"schedules of a part is from 1 to {SCHEDULES_MAX:,}, got {combination.schedules}"
             )
         if not 0 <= combination.first <= combination.last <= SEED_MAX:
-            raise UsageError(f"seeds of {combination.scenario} are no range up to {SEED_MAX}")
+            raise UsageError(
+                f"seeds of {given.short(combination.scenario)} are no range up to {SEED_MAX}"
+            )
         if not all(1 <= number <= COMBINATIONS_MAX for number in combination.weight):
-            raise UsageError(f"the weight of {combination.scenario} is out of bounds")
+            raise UsageError(f"the weight of {given.short(combination.scenario)} is out of bounds")
     parts = sum(combination.parts for combination in plan.combinations)
     if parts > PARTS_MAX:
         raise UsageError(

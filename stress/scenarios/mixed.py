@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness.errors import UsageError
 from harness.sync import Thread, current_thread, note
-from stress.catalogue import Context, Drawing, scenario
+from stress.catalogue import PARAMETER_MAX, Context, Drawing, scenario
+from stress.given import short
 from stress.scenarios import boot, expect, finish, race
 
 if TYPE_CHECKING:
@@ -308,10 +309,18 @@ def read(text: str) -> Program:
         )
     except ValueError as error:
         raise UsageError(
-            f"program {text!r}: {error}; write it like L1.2.1+B1.2.0/commit.L1.0.2/evict.1"
+            f"program {short(text)!r}: {short(error)}; "
+            "write it like L1.2.1+B1.2.0/commit.L1.0.2/evict.1"
         ) from None
     if not any(threads):
-        raise UsageError(f"program {text!r} has no operation; add one after a slash")
+        raise UsageError(f"program {short(text)!r} has no operation; add one after a slash")
+    numbers = [each for vmo in system for each in vmo[1:]]
+    numbers += [each for thread in threads for operation in thread for each in operation.numbers]
+    # A token may carry one.
+    if max(len(threads), *numbers, *map(len, threads)) > PARAMETER_MAX:
+        raise UsageError(
+            f"program {short(text)!r} has more than {PARAMETER_MAX:,} threads, pages or operations"
+        )
     return Program(system, threads)
 
 

@@ -1,0 +1,218 @@
+"""Files of strangers, mutated: every reader ends with a value or one of our own errors.
+
+    python benchmarks/fuzz.py [--inputs N] [--seed S] [--only NAME] [--index I]
+
+Tokens, lock logs and traces of others, plans, catalogues, policies, and results that ``report``
+draws. Each input is a function of seed, kind and index, so that one that is printed comes back with
+``--seed``, ``--only`` and ``--index``. Wrong is any other exception, more time or memory than an
+input may cost, a file that is written outside of the fuzzer's folder, and anything that executes
+code or leaves the process. Ends with exit code 1 where something was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fuzz_readers import Reader, readers
+from loguru import logger
+
+from harness.errors import HarnessError, InternalError
+
+INPUTS: Final = 1_000_000
+SECONDS_MAX: Final = 10.0
+# How much the peak of the process may rise by one input.
+BYTES_MAX: Final = 256 << 20
+ADDRESS_SPACE_MAX: Final = 6 << 30
+_SHOWN_MAX: Final = 20
+# What no reader does: run code, start or call other programs, rename or remove what is not its own.
+_NEVER: Final = (
+    "exec",
+    "compile",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "pickle.find_class",
+    "marshal.loads",
+    "socket.connect",
+    "ctypes.dlopen",
+)
+_WRITES: Final = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink")
+
+
+class TooSlow(BaseException):
+    """An input took longer than it may; no reader may swallow it."""
+
+
+class Wrong(NamedTuple):
+    """An input that did harm.
+
+    Attributes:
+        what: One line.
+        detail: The traceback.
+    """
+
+    what: str
+    detail: str
+
+
+class Guard:
+    """Watches what the process does while an input is read."""
+
+    def __init__(self, folder: Path) -> None:
+        """Writing is allowed below ``folder``."""
+        self._inside = f"{folder.resolve()}{os.sep}"
+        self._on = False
+        self.seen: list[str] = []
+        sys.addaudithook(self._hear)
+        signal.signal(signal.SIGALRM, self._late)
+
+    def _late(self, _number: int, _frame: object) -> None:
+        raise TooSlow
+
+    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
+        if not self._on:
+            return
+        if event == "open":
+            path, mode, flags = args
+            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes or (isinstance(mode, str) and set(mode) & set("wax+")):
+                self._must_be_inside(event, path)
+        elif event in _WRITES:
+            for path in args[:2]:
+                self._must_be_inside(event, path)
+        elif event in _NEVER:
+            self.seen.append(f"{event} {str(args)[:200]}")
+
+    def _must_be_inside(self, event: str, path: object) -> None:
+        if not isinstance(path, (str, bytes)):
+            return  # a descriptor that was opened before
+        if not os.path.realpath(os.fsdecode(path)).startswith(self._inside):
+            self.seen.append(f"{event} of {path!r}, which is outside of the folder")
+
+    @contextmanager
+    def on(self, seconds: float) -> Iterator[None]:
+        """Watch what is done in here."""
+        self.seen.clear()
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        self._on = True
+        try:
+            yield
+        finally:
+            self._on = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def judged(reader: Reader, data: bytes, folder: Path, guard: Guard) -> Wrong | str:
+    """What came of one input: "read", the name of an error of our own, or what was wrong."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome: Wrong | str = "read"
+    try:
+        with guard.on(SECONDS_MAX):
+            reader.read(data, folder)
+    except InternalError as error:
+        outcome = Wrong(f"InternalError: {str(error)[:200]}", traceback.format_exc())
+    except HarnessError as error:
+        outcome = type(error).__name__
+        if len(str(error)) > 4_000:
+            outcome = Wrong(f"a message of {len(str(error)):,} characters", str(error)[:200])
+    except TooSlow:
+        outcome = Wrong(f"more than {SECONDS_MAX:g} s", traceback.format_exc())
+    except Exception as error:
+        outcome = Wrong(f"{type(error).__name__}: {str(error)[:200]}", traceback.format_exc())
+    if guard.seen:
+        return Wrong(guard.seen[0], "")
+    rise = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
+    if rise > BYTES_MAX and isinstance(outcome, str):
+        return Wrong(f"{rise:,} bytes more", "")
+    return outcome
+
+
+def made(reader: Reader, seed: int, index: int) -> bytes:
+    """The input of that number."""
+    rng = random.Random(f"{seed} {reader.name} {index}")
+    return reader.mutate(rng, reader.seeds)
+
+
+def run(reader: Reader, seed: int, indices: range, folder: Path, guard: Guard) -> int:
+    """Read a range of inputs; return how many were wrong."""
+    counted: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    start = time.monotonic()
+    for index in indices:
+        data = made(reader, seed, index)
+        outcome = judged(reader, data, folder, guard)
+        if isinstance(outcome, str):
+            counted[outcome] += 1
+            continue
+        where = outcome.what + "".join(outcome.detail.splitlines()[-3:-1])
+        wrong[where] += 1
+        if wrong[where] == 1 and len(wrong) <= _SHOWN_MAX:
+            again = f"--seed {seed} --only {reader.name!r} --index {index}"
+            print(f"WRONG {reader.name}: {outcome.what}\n{outcome.detail}\nagain with {again}")
+            print(f"input: {base64.b64encode(data[:20_000]).decode()}")
+    seconds = time.monotonic() - start
+    told = ", ".join(f"{name} {count:,}" for name, count in counted.most_common())
+    failed = sum(wrong.values())
+    print(
+        f"{reader.name:<17}{len(indices):>9,} inputs {len(indices) / seconds:>9,.0f}/s "
+        f"{failed:>6,} wrong; {told}",
+        flush=True,
+    )
+    return failed
+
+
+def main() -> int:
+    """Divide the inputs among the readers by their shares."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--inputs", type=int, default=INPUTS)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--only", default="", help="one kind of input")
+    options.add_argument("--index", type=int, help="one input")
+    given = options.parse_args()
+    logger.remove()
+    wrong = 0
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lockloom-fuzz-") as name:
+        os.chdir(name)
+        chosen = [reader for reader in readers() if given.only in ("", reader.name)]
+        total = sum(reader.share for reader in chosen)
+        folder = Path(name) / "input"
+        folder.mkdir()
+        guard = Guard(Path(name))
+        for reader in chosen:
+            for right in reader.seeds:
+                reader.read(right, folder)  # what is right is read, and what it needs is imported
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_MAX, resource.RLIM_INFINITY))
+        count = 0
+        for reader in chosen:
+            indices = range(max(1, given.inputs * reader.share // total))
+            if given.index is not None:
+                indices = range(given.index, given.index + 1)
+            count += len(indices)
+            wrong += run(reader, given.seed, indices, folder, guard)
+        os.chdir("/")
+    seconds = time.monotonic() - start
+    print(f"{count:,} inputs in {seconds:.0f} s, {wrong:,} wrong, seed {given.seed}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
