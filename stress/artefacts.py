@@ -51,6 +51,17 @@ def write_text(path: Path, text: str) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
+def make_ignored(folder: Path, root: Path = ROOT) -> None:
+    """Make a folder, and have git ignore all of ``root`` where it is that or below it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_relative_to(root):
+        (root / ".gitignore").write_text("*\n", encoding="utf-8")
+
+
 class RunFolder:
     """One run's folder below ``.stress/runs``.
 
@@ -66,8 +77,7 @@ class RunFolder:
         """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         try:
-            (root / "runs").mkdir(parents=True, exist_ok=True)
-            (root / ".gitignore").write_text("*\n", encoding="utf-8")
+            make_ignored(root / "runs", root)
             self.path = _fresh(root / "runs", stamp)
             _link(root / "latest", Path("runs") / self.path.name)
         except OSError as error:

@@ -16,8 +16,9 @@ from typing import Final
 import harness
 from harness.trace import logsaved
 from harness.trace.logjudge import LogJudge
+from stress.artefacts import ROOT, make_ignored
 
-FOLDER: Final = Path(".stress") / "audit-cache"
+FOLDER: Final = ROOT / "audit-cache"
 # A smaller log is judged as soon as its entry is read.
 WORTH_BYTES: Final = 1 << 16
 BYTES_MAX: Final = 256 << 20
@@ -86,7 +87,7 @@ class AuditCache:
         if not key:
             return
         with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_ignored(self._folder)
             draft = self._folder / f"{key}.{os.getpid()}"
             draft.write_bytes(logsaved.save(judge, after))
             draft.replace(self._folder / key)

@@ -161,15 +161,17 @@ class Driver:
         except KeyboardInterrupt:
             self._session.interrupted = True
             return self._session
-        self._store.finish(self._campaign)
+        if not self._session.over:
+            self._store.finish(self._campaign)
         return self._session
 
     def _take(self) -> Job | None:
         """The next part; one that came to nothing before all others."""
-        if self._until is not None and time.monotonic() >= self._until:
+        job = self._again.popleft() if self._again else next(self._todo, None)
+        if job is not None and self._until is not None and time.monotonic() >= self._until:
             self._session.over = True
             return None
-        return self._again.popleft() if self._again else next(self._todo, None)
+        return job
 
     def _enter(self, job: Job, value: Outcome | Crash) -> None:
         if isinstance(value, Outcome) and value.code != self._campaign.code:

@@ -35,7 +35,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from harness.errors import UsageError
-from stress.artefacts import ROOT
+from stress.artefacts import ROOT, make_ignored
 from stress.campaigns import schema
 from stress.campaigns.parts import Found, Outcome, versions
 from stress.campaigns.plan import Job, Plan
@@ -505,9 +505,7 @@ def _engine(where: str, *, make: bool) -> Engine:
             raise UsageError(f"there is no store {path}; `campaign run` makes one")
         if make:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if path.parent == ROOT:
-                    (ROOT / ".gitignore").write_text("*\n", encoding="utf-8")
+                make_ignored(path.parent)
             except OSError as error:
                 raise UsageError(f"cannot make the store {path}: {error.strerror}") from None
     return engine

@@ -160,3 +160,4 @@ def test_the_command_remembers_unless_told_not_to(
     assert again.out == fresh.out * 2
     assert "logs judged before" not in fresh.err
     assert f"5 of 5 logs judged before: {audit_cache.FOLDER}" in again.err
+    assert (tmp_path / ".stress" / ".gitignore").read_text(encoding="utf-8") == "*\n"

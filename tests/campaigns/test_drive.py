@@ -264,6 +264,7 @@ def test_a_budget_of_schedules_ends_the_plan_and_one_of_time_the_session(store: 
     over = begin(store, small_plan(seconds=1e-9), "over")
     session = drive(store, over)
     assert (session.over, session.done) == (True, 0)
+    assert not store.campaign("over").finished
     row = outcome_of(store, over)
     assert row["verdict"] == "inconclusive"
     assert {one["reason"] for one in row["combinations"]} == {"nothing was run"}
@@ -311,6 +312,17 @@ def test_time_of_earlier_sessions_counts(store: Store) -> None:
     store.commit(campaign, session, job, parts.run(job), 50.0)
 
     assert drive(store, campaign).over
+
+
+def test_time_that_is_over_when_all_is_done_is_no_matter(store: Store) -> None:
+    plan = made(["toy-clean"], seeds="0", schedules=10, seconds=3600)
+    campaign = begin(store, plan)
+    drive(store, campaign)
+    spent = replace(plan, seconds=1e-9)
+    session = Driver(store, campaign, spent, Here(), Watcher()).run()
+
+    assert (session.over, session.done) == (False, 0)
+    assert store.campaign("it").finished
 
 
 def test_an_order_that_no_part_breaks_alone_is_found_over_all(store: Store) -> None:
