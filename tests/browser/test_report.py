@@ -456,7 +456,7 @@ def test_a_campaign_leads_from_each_finding_to_its_story(
     *_, canary = ran.json["scenarios"]
     (failure,) = canary["failures"]
     with opened(browser, tmp_path / "campaign.html") as page:
-        assert page.locator("h1").first.inner_text() == "fail 4 scenarios"
+        assert page.locator("h1").first.inner_text() == "fail: 4 scenarios"
         shown = page.locator(".campaign").inner_text()
         for scenario in ran.json["scenarios"]:
             assert f"{scenario['steps']:,}" in shown

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from stress.campaigns import parts, result
-from stress.campaigns.drive import Driver, Session, Take
+from stress.campaigns.drive import Driver, Session, Take, Workers
 from stress.campaigns.parts import Outcome
 from stress.campaigns.plan import Job, Plan, made
 from stress.campaigns.store import Campaign, Store
@@ -87,7 +87,7 @@ def begin(store: Store, plan: Plan, name: str = "it") -> Campaign:
     return store.create(name, plan, parts.code_digest())
 
 
-def drive(store: Store, campaign: Campaign, workers: Here | None = None) -> Session:
+def drive(store: Store, campaign: Campaign, workers: Workers | None = None) -> Session:
     return Driver(store, campaign, campaign.plan(), workers or Here(), Watcher()).run()
 
 
