@@ -145,8 +145,7 @@ class Core:
         self.histories: dict[tuple[str, str], int] = {}  # outcome and why: how many had it
         self.leaks: list[tuple[Thread, Any]] = []
         self.steps = self.switches = self.preemptions = self.unwind_operations = 0
-        # The last step after which any thread may go on for free: its own could not, and another
-        # was started or resumed, or it has rested.
+        # The last step after which any thread may go on for free: its own could not, or has rested.
         self.handed = -1
         # Order of creation stands for the address; what was made before keeps the numbers below.
         self.addresses = itertools.count(PROGRAM_ADDRESSES)
@@ -207,6 +206,7 @@ class Core:
             raise ScheduleAborted
         self.run.remove(me)
         self.steady = self.lease = 0
+        self.handed = self.steps
         me.enabled = False
         me.excused = False
         if timeout is None:

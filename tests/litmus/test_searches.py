@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from exploring import failure, outcomes, passes
 
 from harness import (
     Atomic,
+    Barrier,
+    BrokenBarrierError,
     Condition,
     Event,
     Mutex,
@@ -19,6 +24,7 @@ from harness import (
     spawn,
     yield_now,
 )
+from harness.engine.core import CORE
 
 # -- depth (6A, 9 and 37; Burckhardt et al., figures 1 and 5) -----------------------------------
 
@@ -98,6 +104,50 @@ def test_a_schedule_with_too_few_preemptions_is_not_among_the_bounded_ones() -> 
 
     passes(program, preemptions=0)
     assert failure(program, preemptions=1).preemptions == 1
+
+
+def timed_waits(spent: Counter[int]) -> None:
+    event, cell, gate = Event("e"), Shared(0), Barrier(2)
+
+    def waiter() -> None:
+        cell.get()
+        event.wait(timeout=1)
+
+    def late() -> None:
+        cell.get()
+        with contextlib.suppress(BrokenBarrierError):
+            gate.wait(timeout=1)
+
+    parallel(waiter, late)
+    spent[CORE.preemptions] += 1
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("bound", [0, 1])
+def test_a_bound_keeps_every_schedule_that_is_within_it(bound: int, early: bool) -> None:
+    """Who waits can go on by its timeout alone, so to go on with another is no preemption."""
+    every, within = Counter[int](), Counter[int]()
+    for spent, most in ((every, None), (within, bound)):
+        report = explore(
+            partial(timed_waits, spent),
+            "dfs",
+            schedules=None,
+            preemptions=most,
+            early_timeouts=early,
+            twice_every=0,
+        )
+        assert report.exhausted
+    assert within == Counter({n: count for n, count in every.items() if n <= bound})
+
+
+def test_the_preemptions_of_a_failure_are_those_of_its_trace() -> None:
+    def program() -> None:
+        timed_waits(Counter())
+        raise AssertionError
+
+    for seed in range(20):
+        found = failure(program, "random", seed=seed, schedules=1, early_timeouts=True)
+        assert found.preemptions == sum(step.preemption for step in found.trace())
 
 
 # -- spinning and the step bound (38, 51) -------------------------------------------------------
