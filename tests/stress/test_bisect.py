@@ -14,7 +14,10 @@ import pytest
 import till
 from stress_cli import Cli, environment
 
+from harness import Named
 from stress.cli import main
+from stress.triage import bisect as bisecting
+from stress.triage.standing import Place, Race, Standing
 
 
 @dataclass
@@ -74,6 +77,7 @@ def empty(history: History) -> bool:
     return not list((history.top.parent / "tmp").iterdir())
 
 
+@pytest.mark.once
 def test_the_commit_is_named_also_where_the_schedule_has_to_be_followed_or_searched(
     history: History, stress: Cli, logged_token: str
 ) -> None:
@@ -125,21 +129,82 @@ def test_commits_that_give_no_answer_are_skipped_and_leave_it_open(
     assert empty(history)
 
 
-@pytest.mark.once
-def test_a_race_that_is_older_or_not_there_is_wrong_usage(
-    history: History, stress: Cli, racy_token: str
+@pytest.fixture
+def forked(history: History) -> dict[str, str]:
+    """Two branches and their merge, by subject; each commit touches a file of its own."""
+
+    def commit(subject: str) -> str:
+        (history.top / subject).write_text("")
+        history.git("add", ".")
+        history.git("commit", "-q", "-m", subject)
+        return history.git("rev-parse", "HEAD")
+
+    made = {subject: commit(subject) for subject in ("base", "left-1", "left-2")}
+    history.git("checkout", "-q", "-b", "right", made["base"])
+    made |= {subject: commit(subject) for subject in ("right-1", "right-2")}
+    history.git("merge", "-q", "-m", "merge", "main")
+    return made | {"merge": history.git("rev-parse", "HEAD"), "tip": commit("tip")}
+
+
+def judged_by(history: History, monkeypatch: pytest.MonkeyPatch, culprit: str, silent: str) -> Path:
+    """Have commits with ``culprit`` fail, and no answer from ``silent``; the race as a file."""
+
+    def stands(race: Race, place: Place, *, schedules: int, jobs: int) -> Standing:
+        commit = place.folder.name
+        if commit == silent:
+            return Standing("unknown", "", "silent")
+        fails = history.git("merge-base", culprit, commit) == culprit
+        return Standing("fails" if fails else "passes", "token", "judged")
+
+    monkeypatch.setattr(bisecting, "stands", stands)
+    path = history.top.parent / "race.json"
+    path.write_text(Named(till.CANARY, ()).text())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("culprit", "silent", "left"),
+    [
+        ("left-2", "right-1", {"left-2"}),
+        ("right-1", "", {"right-1"}),
+        ("merge", "", {"merge"}),
+        ("left-2", "left-1", {"left-1", "left-2"}),
+    ],
+)
+def test_branches_are_searched_and_what_is_skipped_matters_only_beside_the_culprit(
+    history: History,
+    stress: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    forked: dict[str, str],
+    culprit: str,
+    silent: str,
+    left: set[str],
 ) -> None:
-    old = history.commit("racy", till.RACY)
-    history.commit("notes", None)
-    mended = history.commit("mended", till.CAREFUL)
+    race = judged_by(history, monkeypatch, forked[culprit], forked.get(silent, ""))
+    ran = stress("bisect", race, "--good", forked["base"], "--json")
 
-    ran = stress("bisect", racy_token, "--good", old, "--bad", "HEAD~1")
-    assert ran.code == 2
-    assert f"the race is in --good {old[:12]} too" in ran.err
+    assert set(ran.json["suspects"]) == {forked[subject] for subject in left}
+    assert ran.code == (0 if len(left) == 1 else 3)
+    assert ran.json["first_bad"] == (forked[culprit] if len(left) == 1 else None)
+    assert empty(history)
 
-    ran = stress("bisect", racy_token, "--good", old, "--schedules", "60")
-    assert ran.code == 2
-    assert f"the race is not met at --bad {mended[:12]}" in ran.err
+
+def test_a_race_that_is_older_or_not_there_is_wrong_usage(
+    history: History, stress: Cli, monkeypatch: pytest.MonkeyPatch, forked: dict[str, str]
+) -> None:
+    race = judged_by(history, monkeypatch, forked["left-1"], forked["right-2"])
+
+    older = stress("bisect", race, "--good", forked["left-1"])
+    assert older.code == 2
+    assert f"the race is in --good {forked['left-1'][:12]} too" in older.err
+
+    absent = stress("bisect", race, "--good", forked["base"], "--bad", forked["right-1"])
+    assert absent.code == 2
+    assert f"the race is not met at --bad {forked['right-1'][:12]} (judged)" in absent.err
+
+    silent = stress("bisect", race, "--good", forked["base"], "--bad", forked["right-2"])
+    assert silent.code == 2
+    assert f"the race is not met at --bad {forked['right-2'][:12]} (silent)" in silent.err
     assert empty(history)
 
 
