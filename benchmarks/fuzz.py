@@ -192,10 +192,10 @@ def main() -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lockloom-fuzz-") as name:
         os.chdir(name)
-        chosen = [reader for reader in readers() if given.only in ("", reader.name)]
-        total = sum(reader.share for reader in chosen)
         folder = Path(name) / "input"
         folder.mkdir()
+        chosen = [reader for reader in readers(folder) if given.only in ("", reader.name)]
+        total = sum(reader.share for reader in chosen)
         guard = Guard(Path(name))
         for reader in chosen:
             for right in reader.seeds:

@@ -31,6 +31,7 @@ from stress.audit_export import dot, dump, loop, sarif
 from stress.audit_policy import Policy
 from stress.campaigns import plan
 from stress.catalogue import Spec
+from stress.triage import corpus
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -245,6 +246,10 @@ def _read_mutants(data: bytes, folder: Path) -> object:
     return mutants.Installed(found[0]).path
 
 
+def _read_corpus(data: bytes, folder: Path) -> object:
+    return corpus.read(_write(data, folder))
+
+
 def _policies() -> Callable[[str], Callable[[bytes, Path], object]]:
     """Readers of what people decide, each applied to the same report."""
     path = Path("abba.jsonl")
@@ -365,6 +370,20 @@ def _scenario(failures: list[Any]) -> dict[str, Any]:
     }
 
 
+def _corpus(token: str, folder: Path) -> bytes:
+    """One race by its token, and by a schedule that lies beside it."""
+    named = {"format": FORMAT, "token": token, "operations": [["t", "acquire", "a", 1]]}
+    (folder / "race.json").write_bytes(mutations.as_json(named))
+    return f"""\
+[[race]]
+token = "{token}"
+title = "a race"
+since = 2026-01-01
+message = "it failed"
+schedule = "race.json"
+""".encode()
+
+
 def _results(token: str) -> bytes:
     document = {
         "verdict": "fail",
@@ -396,8 +415,8 @@ def _read_results(data: bytes, folder: Path) -> object:
     return run_page.page(document, f"campaign {folder.name}", pairs=False)
 
 
-def readers() -> list[Reader]:
-    """All kinds; the working folder is written to."""
+def readers(folder: Path) -> list[Reader]:
+    """All kinds; the working folder is written to, and ``folder``, where inputs will lie."""
     token, logged = _failure()
     body = base64.urlsafe_b64decode(token.removeprefix(tokens.PREFIX) + "===")[4:]
     mixed = Spec("mixed", params=(("program", "L1.2.1+B1.2.0/commit.L1.0.2/evict.1"),), draw=7)
@@ -432,6 +451,7 @@ def readers() -> list[Reader]:
             _read_mutants,
             40,
         ),
+        Reader("corpus", [_corpus(token, folder)], m.of_toml, _read_corpus, 20),
         Reader("order", [_ORDER], m.of_toml, policy("order"), 15),
         Reader("allow", [_ALLOW], m.of_toml, policy("allow"), 15),
         Reader("baseline", [_BASELINE], m.of_json, policy("baseline"), 10),

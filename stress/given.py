@@ -41,7 +41,7 @@ def read_bytes(
     Raises:
         UsageError: It cannot be read, or is larger.
     """
-    named = f"{what} {path}".strip()
+    named = short(f"{what} {path}".strip())
     try:
         with path.open("rb") as file:
             data = file.read(bytes_max + 1)
@@ -53,7 +53,12 @@ def read_bytes(
 
 
 def read_toml(
-    path: Path, what: str, shape: Any, wrong: str, kind: type[UsageError] = UsageError
+    path: Path,
+    what: str,
+    shape: Any,
+    wrong: str,
+    kind: type[UsageError] = UsageError,
+    bytes_max: int = FILE_BYTES_MAX,
 ) -> Any:
     """The content of a TOML file as ``shape``, a type that msgspec knows.
 
@@ -63,11 +68,12 @@ def read_toml(
         shape: What should be in it.
         wrong: What is said, between its name and the reason, where something else is.
         kind: Of the error.
+        bytes_max: It has no more.
 
     Raises:
         UsageError: It cannot be read, or holds something else.
     """
-    data = read_bytes(path, what, kind=kind)
+    data = read_bytes(path, what, bytes_max=bytes_max, kind=kind)
     try:
         return msgspec.convert(tomllib.loads(data.decode()), shape)
     except RecursionError:

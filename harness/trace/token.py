@@ -30,6 +30,7 @@ FILE_PREFIX: Final = "ll1f-"
 TOKEN_CHARS_MAX: Final = 2_048
 # A token from a stranger may ask for this much memory and no more.
 TOKEN_BYTES_MAX: Final = 8 << 20
+FINGERPRINT_CHARS_MAX: Final = 64
 CHECKPOINTS_MAX: Final = 32
 TOKEN_FOLDER: Final = Path(".stress") / "tokens"
 
@@ -198,9 +199,15 @@ def decode(text: str) -> Token:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise TokenError(f"the token {_short(text)} is of another version of this tool") from None
     possible = token.steps >= 0 and token.stride >= 1 and token.steps_max >= 1 and token.seed >= 0
-    if not possible or not all(map(_is_edge, token.edges)):
+    if not (possible and _is_name(token.fingerprint) and all(map(_is_edge, token.edges))):
         raise TokenError(f"the token {_short(text)} contradicts itself; copy it again, whole")
     return token
+
+
+def _is_name(fingerprint: str) -> bool:
+    """Files are named by it."""
+    plain = fingerprint.isascii() and fingerprint.isalnum()
+    return not fingerprint or (plain and len(fingerprint) <= FINGERPRINT_CHARS_MAX)
 
 
 def _is_edge(edge: list[str | int]) -> bool:

@@ -26,6 +26,7 @@ from stress.artefacts import write_text
 from stress.catalogue import Spec
 from stress.commands import say
 from stress.exit_codes import ExitCode, of_verdict, worst
+from stress.given import read_bytes, read_toml, short
 from stress.triage.standing import Place, Race, Standing, State, stands
 
 _FILE_BYTES_MAX: Final = 4 << 20
@@ -76,11 +77,7 @@ def read(path: Path) -> list[Known]:
     Raises:
         UsageError: It cannot be read, or an entry makes no sense; the message says which.
     """
-    data = _bytes(path, _FILE_BYTES_MAX, "the corpus")
-    try:
-        written = msgspec.toml.decode(data, type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is no corpus: {error}") from None
+    written = read_toml(path, "the corpus", _File, "is no corpus", bytes_max=_FILE_BYTES_MAX)
     found = []
     for number, entry in enumerate(written.race, 1):
         try:
@@ -96,26 +93,24 @@ def _known(entry: _Entry, folder: Path) -> Known:
     named = None
     if entry.schedule:
         path = folder / entry.schedule
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"schedule {entry.schedule!r} lies outside of the corpus's folder")
-        named = Named.read(_bytes(path, TOKEN_BYTES_MAX, "the schedule"))
+        if "\0" in entry.schedule or not path.resolve().is_relative_to(folder.resolve()):
+            shown = short(repr(entry.schedule))
+            raise UsageError(f"schedule {shown} lies outside of the corpus's folder")
+        named = Named.read(read_bytes(path, "the schedule", bytes_max=TOKEN_BYTES_MAX))
         if named.token != entry.token:
             raise UsageError(
                 f"the schedule {entry.schedule} is of another token; add the race anew"
             )
     title = entry.title or f"{token.kind} in {spec.scenario}"
-    return Known(Race(entry.token, named, entry.message), title, str(entry.since))
+    return Known(Race(entry.token, named, entry.message), title, _since(entry.since))
 
 
-def _bytes(path: Path, most: int, what: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
-    if len(data) > most:
-        raise UsageError(f"{what} {path} is larger than {most:,} bytes")
-    return data
+def _since(value: Any) -> str:
+    """As it was written; TOML has longer numbers than Python shows."""
+    small = isinstance(value, int) and abs(value) < 1 << 63
+    if not small and not isinstance(value, (str, float, dt.date, dt.time)):
+        raise UsageError("since is a text, a date, or the number of a release")
+    return str(value)
 
 
 def replay(path: Path, *, search: int, jobs: int, json: bool) -> ExitCode:
@@ -200,7 +195,9 @@ def add(path: Path, text: str, *, title: str, since: str, json: bool) -> ExitCod
         schedule = Path(path.stem) / f"{token.fingerprint}.json"
         _write(path.parent / schedule, named.text())
         fields["schedule"] = schedule.as_posix()
-    before = _bytes(path, _FILE_BYTES_MAX, "the corpus").decode() if path.exists() else ""
+    before = (
+        read_bytes(path, "the corpus", bytes_max=_FILE_BYTES_MAX).decode() if path.exists() else ""
+    )
     lines = [f"{name} = {_toml(value)}" for name, value in fields.items() if value]
     _write(path, before + ("\n" if before else "") + "\n".join(["[[race]]", *lines, ""]))
     if json:

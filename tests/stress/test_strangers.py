@@ -25,6 +25,7 @@ from model.faults import FaultPlan
 from stress import audit_policy, catalogue, mutants, run_page
 from stress.campaigns import plan
 from stress.catalogue import Spec
+from stress.triage import corpus
 
 ROOT = Path(__file__).parents[2]
 HUGE = "0x" + "f" * 6_000  # more digits than Python will write
@@ -50,7 +51,7 @@ def test_no_reader_ends_in_anything_but_a_value_or_an_error_of_our_own() -> None
     assert done.stdout.splitlines()[-1].endswith("0 wrong, seed 1")
     # A fuzzer whose inputs are all refused at the door has looked at nothing.
     lines = done.stdout.splitlines()[:-1]
-    assert len(lines) == 16
+    assert len(lines) == 17
     assert sum("read" in line.partition(";")[2] for line in lines) >= 13
 
 
@@ -95,9 +96,10 @@ def test_the_fuzzer_notices_what_does_harm() -> None:
 
 MADE = """
 import hashlib
+from pathlib import Path
 from fuzz import made
 from fuzz_readers import readers
-for reader in readers():
+for reader in readers(Path()):
     for index in range(12):
         print(reader.name, index, hashlib.sha256(made(reader, 3, index)).hexdigest())
 """
@@ -109,8 +111,17 @@ def test_an_input_of_the_fuzzer_is_a_function_of_seed_kind_and_index(
     monkeypatch.chdir(tmp_path)
     exec(MADE, {})
     here = capsys.readouterr().out
-    assert here.count("\n") == 16 * 12
+    assert here.count("\n") == 17 * 12
     assert fuzz(code=MADE).stdout == here
+
+
+def token(**changed: Any) -> str:
+    fields: dict[str, Any] = {
+        "program": "p", "strategy": "random", "seed": 1, "schedule": 1, "deviations": b"",
+        "steps": 1, "stride": 1, "checkpoints": b"", "kind": "deadlock", "fingerprint": "f",
+        "steps_max": 100, "early_timeouts": False, "meta": {"scenario": "mixed"}, "edges": [],
+    }  # fmt: skip
+    return tokens.encode(tokens.Token(**(fields | changed)))
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -151,6 +162,8 @@ def mutant(**changed: str) -> str:
         (audit_policy.read_allow, "a = " + "9" * 5_000, "not an allow file"),
         (audit_policy.read_baseline, '{"findings": [{"key": "k", "message": {}}]}', "baseline"),
         (audit_policy.read_baseline, '{"a":' * 50_000, "not a baseline"),
+        (corpus.read, "a = " + "9" * 5_000, "is no corpus"),
+        (corpus.read, f"[[race]]\ntoken = '{token()}'\nsince = " + HUGE, "race 1: since is"),
         (plan.read, "seeds = " + HUGE, "seeds is a number or a range"),
         (plan.read, "schedules = " + HUGE, "is no plan"),
         (plan.read, "schedules = " + "9" * 5_000, "is no plan"),
@@ -174,13 +187,17 @@ def test_a_product_of_lists_is_refused_before_it_is_made(tmp_path: Path) -> None
         plan.read(written(tmp_path, many))
 
 
-def token(**changed: Any) -> str:
-    fields: dict[str, Any] = {
-        "program": "p", "strategy": "random", "seed": 1, "schedule": 1, "deviations": b"",
-        "steps": 1, "stride": 1, "checkpoints": b"", "kind": "deadlock", "fingerprint": "f",
-        "steps_max": 100, "early_timeouts": False, "meta": {"scenario": "mixed"}, "edges": [],
-    }  # fmt: skip
-    return tokens.encode(tokens.Token(**(fields | changed)))
+@pytest.mark.parametrize("path", ["../outside.json", "/outside.json", "nul\\u0000byte.json"])
+def test_a_schedule_of_a_corpus_lies_beside_it(tmp_path: Path, path: str) -> None:
+    text = f'[[race]]\ntoken = "{token()}"\nschedule = "{path}"'
+    with pytest.raises(UsageError, match="lies outside of the corpus's folder"):
+        corpus.read(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("fingerprint", ["../../outside", "a/b", "a" * 65, "\0"])
+def test_a_fingerprint_can_name_a_file(fingerprint: str) -> None:
+    with pytest.raises(TokenError, match="contradicts itself"):
+        tokens.decode(token(fingerprint=fingerprint))
 
 
 @pytest.mark.parametrize("name", ["draw", "steady"])
