@@ -40,7 +40,7 @@ SECONDS_MAX: Final = 10.0
 BYTES_MAX: Final = 256 << 20
 ADDRESS_SPACE_MAX: Final = 6 << 30
 _SHOWN_MAX: Final = 20
-# What no reader does: run code, start or call other programs, rename or remove what is not its own.
+# What no reader does: run code, start other programs, talk to others.
 _NEVER: Final = (
     "exec",
     "compile",

@@ -28,7 +28,7 @@ from harness.trace.recorder import checkpoint
 PREFIX: Final = "ll1-"
 FILE_PREFIX: Final = "ll1f-"
 TOKEN_CHARS_MAX: Final = 2_048
-# A token from a stranger may ask for this much memory and no more.
+# Of a token from a stranger; its choices, unpacked, take some 80 times as much.
 TOKEN_BYTES_MAX: Final = 8 << 20
 FINGERPRINT_CHARS_MAX: Final = 64
 CHECKPOINTS_MAX: Final = 32
