@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from harness.errors import UsageError
 from harness.search.named import Named
+from harness.trace.token import FILE_PREFIX
 from stress import documents
 from stress.commands import say
 from stress.exit_codes import ExitCode
@@ -116,9 +117,11 @@ class Bisection:
         """
         if self.race.message or standing.state != "fails":
             return
-        text, named = standing.token or self.race.text, self.race.named
+        # The file of a long token that a search wrote goes away with its working tree.
+        found = "" if standing.token.startswith(FILE_PREFIX) else standing.token
+        text, named = found or self.race.text, self.race.named
         path = folder / "race.json"
-        if named is None or standing.token:
+        if named is None or found:
             place.ask("replay", text, "--named", str(path))
             # The schedule of a livelock has no names: then all revisions are searched.
             written = path.is_file() and path.stat().st_size > 0

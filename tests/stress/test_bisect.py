@@ -17,7 +17,8 @@ from stress_cli import Cli, environment
 from harness import Named
 from stress.cli import main
 from stress.triage import bisect as bisecting
-from stress.triage.standing import Place, Race, Standing
+from stress.triage.revisions import Repository
+from stress.triage.standing import Answer, Place, Race, Standing
 
 
 @dataclass
@@ -206,6 +207,17 @@ def test_a_race_that_is_older_or_not_there_is_wrong_usage(
     assert silent.code == 2
     assert f"the race is not met at --bad {forked['right-2'][:12]} (silent)" in silent.err
     assert empty(history)
+
+
+def test_a_token_whose_file_goes_away_with_its_checkout_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Place, "ask", lambda *_: Answer(2, {}, ""))
+    repository = Repository(tmp_path)
+    bisection = bisecting.Bisection(repository, Race(till.CANARY), 1, 1, lambda _: None)
+    bisection._learn(Standing("fails", "search", "", "ll1f-0", "read 1"), Place(), tmp_path)
+
+    assert bisection.race == Race(till.CANARY, None, "read 1")
 
 
 @pytest.mark.once
