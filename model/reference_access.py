@@ -73,17 +73,22 @@ class Write(Commit):
 
 
 class Zero(Operation):
-    """``(vmo, first, count)``: page by page; the local state counts them."""
+    """``(vmo, first, count)``: page by page; the local state counts them; -1: it saw the end."""
 
     begun = 0
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Zero the next page, or pass over a lender's absent one."""
+        """Zero the next page, or pass over a lender's absent one; or find the VMO too short."""
         vmo, first, count = call.args
-        if local == count or not usable(state, vmo):
+        assert isinstance(local, int)
+        if local in (-1, count) or not usable(state, vmo):
             return
         page = first + local
-        if page >= len(state.cells[vmo]):
+        size = len(state.cells[vmo])
+        if call.result == "OUT_OF_RANGE" and first + count > size:
+            # It may be longer again by the time that the answer comes.
+            yield state, -1
+        if page >= size:
             return
         cell = state.cells[vmo][page]
         if cell is not None:
@@ -99,7 +104,7 @@ class Zero(Operation):
         if call.result == "NO_MEMORY":
             return state if ref.starved(state, vmo) else None
         if call.result == "OUT_OF_RANGE":
-            return state if call.args[1] + count > len(state.cells[vmo]) else None
+            return state if local == -1 else None
         if call.result == "BAD_STATE" and state.detached >> vmo & 1:
             return state
         interrupted = ref.interrupted(state, call)

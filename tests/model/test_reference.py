@@ -95,6 +95,7 @@ TOUCH = ("t2", "touch", (LENDER, 0, True, 0), "OK")
 MAPPED_DECOMMIT = ("t2", "decommit_mapped", (LENDER, 0, 1, 0), "OK")
 BAD_HANDLE = ("t2", "read", (LENDER, 0), ("BAD_HANDLE", b""))
 SHRINK = ("t1", "resize", (BORROWER, 0), "OK")
+BEYOND_ZERO = ("t2", "zero", (BORROWER, 0, 1), "OUT_OF_RANGE")
 GROW = ("t1", "resize", (BORROWER, 1), "OK")
 UNSHRUNK = ("t1", "resize", (BORROWER, 0), "BAD_STATE")
 BEYOND = ("t2", "beyond", (BORROWER, 0, 1), "OUT_OF_RANGE")
@@ -312,6 +313,9 @@ def look(*contents: bytes | None) -> tuple[Any, ...]:
         ("rrssaa", {"r": SHRINK, "s": GROW, "a": THERE}, (W, W, P), "a"),
         ("rrbb", {"r": SHRINK, "b": BEYOND}, (W, W, P), ""),
         ("bb", {"b": BEYOND}, (W, W, P), "b"),
+        # Whoever zeroes may see the end while it is nearer for a while.
+        ("zrrssz", {"z": BEYOND_ZERO, "r": SHRINK, "s": GROW}, (W, W, P), ""),
+        ("zssz", {"z": BEYOND_ZERO, "s": GROW}, (W, W, P), "z"),
         ("ppssuu", {"p": PIN_B, "s": SHRINK, "u": UNPIN_B}, (W, W, P), "s"),
         ("ppssuu", {"p": PIN_B, "s": UNSHRUNK, "u": UNPIN_B}, (W, W, P), ""),
         ("ss", {"s": UNSHRUNK}, (W, W, P), "s"),
