@@ -1,8 +1,10 @@
-"""The command line as a fixture."""
+"""The command line, and Ctrl-C, as fixtures."""
 
 from __future__ import annotations
 
 import functools
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,11 @@ def racy_token(tmp_path_factory: pytest.TempPathFactory) -> str:
 def logged_token(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of one that keeps a log, too."""
     return till.found(tmp_path_factory.mktemp("logged"), till.LOGGED)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT works in children also where a background shell made all of us ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

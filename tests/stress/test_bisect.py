@@ -221,6 +221,7 @@ def test_a_token_whose_file_goes_away_with_its_checkout_is_not_kept(
 
 
 @pytest.mark.once
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_nothing_behind(history: History, racy_token: str) -> None:
     good = history.commit("careful", till.CAREFUL)
     history.commit("racy", till.RACY)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +61,6 @@ def test_lock_logs_are_the_same_for_any_number_of_jobs(cli: Cli, tmp_path: Path)
         cli("run", "toy-clean", "toy-order", "--lock-log", f"{jobs}.jsonl", "--jobs", jobs)
 
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """SIGINT works in children also where a background shell made all of us ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("ctrl_c")
