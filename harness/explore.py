@@ -60,6 +60,7 @@ def explore(
     lines: Sequence[object] = (),
     mode_blind: bool = False,
     twice_every: int = TWICE_EVERY,
+    predict: int = 0,
 ) -> Exploration:
     """Run ``program`` under many schedules, each decided by ``(strategy, seed, number)``.
 
@@ -85,6 +86,9 @@ def explore(
         mode_blind: Let readers count like writers in lock order, as the kernel's rule does.
         twice_every: About one in so many passing schedules runs a second time, to see whether the
             program depends on its choices alone; 0 for none.
+        predict: So many of the first schedules are recorded, and judged for deadlocks that they
+            could have reached, as the audit judges a log; what is predicted is run. See
+            ``Exploration.foreseen``.
 
     Returns:
         The verdict with its evidence.
@@ -105,6 +109,7 @@ def explore(
         mode_blind=mode_blind,
         races=races,
         twice_every=twice_every,
+        predict=predict,
         mode=mode,
         control=controlled(patch, lines),
     )

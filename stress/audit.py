@@ -335,7 +335,7 @@ def _report(
     findings = [shown.finding(finding, *rules.counts(finding)) for finding in found]
     findings += [
         shown.finding(each.finding, each.count, len(each.runs), tokens.get(index, ""))
-        for index, each in enumerate(judge.deadlocks.values())
+        for index, each in enumerate(judge.deadlocks.found.values())
     ]
     compared = None if golden is None else _compare(edges, golden)
     if compared is not None:
@@ -417,11 +417,13 @@ class _Shown:
         """Take names and counts from ``judge``."""
         self._judge = judge
         self._edges = judge.rules.edges
-        refuted = {circle for reason, circle in judge.refuted if reason.startswith("refuted")}
+        refuted = {
+            circle for reason, circle in judge.deadlocks.refuted if reason.startswith("refuted")
+        }
         # Circles of classes of which every run says that it cannot end in them.
         self._impossible = refuted - {
             circle_of([witness.inner for witness in each.finding.edges])
-            for each in judge.deadlocks.values()
+            for each in judge.deadlocks.found.values()
         }
 
     def edge(self, witness: Witness) -> AuditEdge:
@@ -545,7 +547,7 @@ def _classes(judge: LogJudge, edges: list[tuple[str, str]]) -> tuple[AuditClass,
 def _ledger(judge: LogJudge, skipped: list[str]) -> tuple[LedgerEntry, ...]:
     """List what was left out."""
     rules = judge.rules
-    dropped = [*rules.dropped.items(), *judge.refuted.items()]
+    dropped = [*rules.dropped.items(), *judge.deadlocks.refuted.items()]
     entries = [LedgerEntry(reason, what, n) for (reason, what), n in dropped]
     entries += [
         LedgerEntry("reporting disabled by a lock that was held", f.message, rules.counts(f)[0])

@@ -68,7 +68,7 @@ class Teller:
         for finding in findings[self._direct :]:
             self._tell(finding)
         self._direct = len(findings)
-        for key, counted in self._judge.deadlocks.items():
+        for key, counted in self._judge.deadlocks.found.items():
             if key not in self._deadlocks:
                 self._deadlocks.add(key)
                 self._tell(counted.finding)

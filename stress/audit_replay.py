@@ -9,6 +9,7 @@ import msgspec
 
 from harness.errors import HarnessError, UsageError
 from harness.lockorder.findings import Finding
+from harness.search.foresight import MISSED, REACHED
 from harness.trace.logjudge import LogJudge
 from stress import work
 from stress.pool import WorkerError, call_fresh
@@ -20,10 +21,10 @@ def confirm(judge: LogJudge) -> dict[int, str]:
     """Run what is predicted, and raise what comes true to ``confirmed``.
 
     Returns:
-        Tokens of the confirmed ones, by the index of the finding among ``judge.deadlocks``.
+        Tokens of the confirmed ones, by the index of the finding among ``judge.deadlocks.found``.
     """
     tokens: dict[int, str] = {}
-    for index, counted in enumerate(judge.deadlocks.values()):
+    for index, counted in enumerate(judge.deadlocks.found.values()):
         finding = counted.finding
         if finding.tier != "predicted":
             continue
@@ -48,6 +49,4 @@ def _run(judge: LogJudge, finding: Finding) -> tuple[str, str]:
         token: str = call_fresh(work.confirm, header, int(schedule), finding.legs, finding.last)
     except (UsageError, HarnessError, WorkerError) as error:
         return "", f"not run: {error}"
-    if not token:
-        return "", "run, and not reached: something that was not logged stands in the way"
-    return token, "run, and reached"
+    return token, REACHED if token else MISSED

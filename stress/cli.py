@@ -254,6 +254,10 @@ def _run(
     mode: Annotated[str, typer.Option("--mode", help="controlled or free.")] = "controlled",
     revision: Revision = "fixed",
     lock_log: LockLogFile = None,
+    predict: Annotated[
+        int,
+        typer.Option("--predict", help="Judge the first N of each for deadlocks not reached."),
+    ] = 0,
     html: Html = None,
     faults: Faults = "",
     param: Params = None,
@@ -291,6 +295,7 @@ def _run(
         early_timeouts=early_timeouts,
         keep_going=keep_going,
         mode=mode,
+        predict=predict,
     )
     return commands.run(
         scenarios or [],

@@ -220,6 +220,8 @@ def show_report(report: Report) -> None:
             continue  # the canary's failure is no news
         for found in result.found:
             console.show(f"\n{result.entry.name}: {found.text}\n")
+        for foreseen in () if result.exploration is None else result.exploration.foreseen:
+            console.show(console.foreseen_text(result.entry.name, foreseen))
     console.output().print(console.report_table(report))
     passed = [result for result in report.results if result.verdict == "pass"]
     for result in passed if len(report.results) <= _TOLD_IN_FULL else ():

@@ -26,6 +26,7 @@ from rich.text import Text
 
 from harness.explore import Part
 from harness.search.evidence import Evidence, Histories
+from harness.search.foresight import Foreseen
 from stress.catalogue import Scenario
 from stress.hunts import Bag, Catch
 from stress.runner import Options, Report, Result, Watcher
@@ -273,6 +274,19 @@ def evidence_text(evidence: Evidence) -> str:
     if more > 0:
         lines.append(f"  and {more:,} more; --json lists all")
     return "\n".join(lines)
+
+
+def foreseen_text(name: str, foreseen: Foreseen) -> str:
+    """A deadlock that no schedule reached by itself: what could happen, its tier, its proof."""
+    finding, count = foreseen.finding, foreseen.schedules
+    moves = [
+        f"  {move.thread}: {move.what}"
+        + (f", waits for {move.blocked_by}" if move.blocked_by else "")
+        for move in finding.scenario
+    ]
+    of = f"schedule {finding.schedule}" + (f" and {count - 1} more" if count > 1 else "")
+    head = f"{name}: {finding.rule} {finding.tier}, foreseen in {of}: {finding.message}"
+    return "\n".join([head, *moves, f"  {finding.proof}"])
 
 
 def histories_text(report: Report) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from harness.search.evidence import Evidence
+from harness.search.foresight import Foreseen
 from harness.search.named import Aligned
 from harness.trace.events import as_json
 from stress.catalogue import Scenario
@@ -59,6 +60,7 @@ def of_report(report: Report) -> Document:
 def of_result(result: Result) -> Document:
     """One scenario of a run."""
     exploration = result.exploration
+    foreseen = () if exploration is None else exploration.foreseen
     return {
         "name": result.entry.name,
         "verdict": result.verdict,
@@ -69,6 +71,22 @@ def of_result(result: Result) -> Document:
         "seconds": round(result.seconds, 3),
         "failures": [of_failure(found) for found in result.found],
         "evidence": None if exploration is None else _evidence(exploration.evidence),
+        **({"foreseen": list(map(_foreseen, foreseen))} if result.predicted else {}),
+    }
+
+
+def _foreseen(foreseen: Foreseen) -> Document:
+    """A deadlock that schedules could have reached; the keys are those of ``audit --json``."""
+    finding = foreseen.finding
+    return {
+        "rule": finding.rule,
+        "tier": finding.tier,
+        "message": finding.message,
+        "classes": list(finding.classes),
+        "schedule": finding.schedule,
+        "runs": foreseen.schedules,
+        "note": finding.proof,
+        "token": "" if foreseen.failure is None else foreseen.failure.token,
     }
 
 

@@ -59,6 +59,9 @@ Examples:
 
 Explore scenarios. Without names all of them; then the canary must be found and the vacuous one
 come out inconclusive, and neither decides the verdict of the run.
+
+With --predict N the first N schedules of each are judged as `audit` judges their log; a deadlock
+that is predicted is run, and fails the run where it is reached.
 """)
 
 REPLAY: Final = _said("""\

@@ -47,6 +47,8 @@ class Options:
         hang_seconds: Wall time without a step after which a thread counts as hung.
         logged: Schedules of each scenario that go into the lock log, from the first on.
         mode: ``controlled`` or ``free``.
+        predict: Schedules of each scenario, from the first on, that are judged for deadlocks that
+            they could have reached; 0 for none.
     """
 
     strategy: str = "portfolio"
@@ -62,6 +64,7 @@ class Options:
     hang_seconds: float = 5.0
     logged: int = 0
     mode: str = "controlled"
+    predict: int = 0
 
     def setup(self, spec: Spec, entry: Scenario) -> Setup:
         """What decides each schedule of ``spec``."""
@@ -76,6 +79,7 @@ class Options:
             stop_at_first=not self.keep_going,
             meta=spec.meta(),
             mode=self.mode,
+            predict=self.predict,
         )
 
     @property
@@ -106,10 +110,18 @@ class Options:
         if self.mode == "free" and self.sequential:
             what = f"--strategy {self.strategy}"
             raise UsageError(f"--mode free decides no schedule, which {what} needs; leave it out")
-        if self.logged and self.sequential:
+        if self.predict < 0:
+            raise UsageError(f"--predict must be 0 (none) or more, got {self.predict}")
+        for asked, option in ((self.logged, "--lock-log"), (self.predict, "--predict")):
+            if asked and self.sequential:
+                raise UsageError(
+                    f"{option} runs schedules again by their number, which --strategy "
+                    f"{self.strategy} cannot; use another strategy"
+                )
+        if self.predict and self.mode == "free":
             raise UsageError(
-                f"--lock-log runs schedules again by their number, which --strategy "
-                f"{self.strategy} cannot; use another strategy"
+                "--predict runs schedules again, which nobody can of --mode free; write a "
+                "--lock-log and audit it"
             )
 
 
@@ -128,6 +140,7 @@ class Result:
         busy: Seconds that all processes together explored it.
         counted: Whether its verdict is judged as it stands; False holds it against what the
             scenario expects (the canary, the vacuous one).
+        predicted: Whether deadlocks that were not reached were looked for.
     """
 
     entry: Scenario
@@ -139,6 +152,7 @@ class Result:
     seconds: float = 0.0
     busy: float = 0.0
     counted: bool = True
+    predicted: bool = False
 
     @property
     def schedules(self) -> int:
@@ -306,6 +320,7 @@ class Run:
             setup.check()
             track = _Track(bound, entry, setup)
             track.result.counted = counted
+            track.result.predicted = options.predict > 0
             self._tracks.append(track)
         self._log = log
         self._logged = 0  # scenarios whose log has been handed on

@@ -11,9 +11,11 @@ from typing import Final
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.finding import Finding
 from harness.errors import UsageError
+from harness.lockorder.deadlocks import Deadlocks
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
 from harness.search.evidence import Coverage, Histories
+from harness.search.foresight import Foreseen, foresee
 from harness.search.learning import Learning, Pupil
 from harness.search.recording import Failure, finding_of, key_of, order_key, record, resolved
 from harness.search.setup import Program, Progress, Setup
@@ -27,6 +29,8 @@ from harness.strategies.replay import Script
 # finalizer runs at a place that depends on allocation counts.
 _COLLECT_EVERY: Final = 64
 _PROGRESS_EVERY: Final = 32
+# Why a part ended that leaves nothing to run again.
+_LOST: Final = ("hang", "interrupted")
 
 
 @dataclass
@@ -55,6 +59,10 @@ class Part:
     reached: set[str] = field(default_factory=set)
     coverage: Coverage = field(default_factory=Coverage)
     histories: Histories = field(default_factory=Histories)
+    # Deadlocks that schedules which were judged for that reached, or could have.
+    deadlocks: Deadlocks = field(default_factory=Deadlocks)
+    # Of a sum of parts: what became of them.
+    foreseen: list[Foreseen] = field(default_factory=list)
     # Failures in free mode whose order of operations passed under control.
     unconfirmed: list[str] = field(default_factory=list)
 
@@ -127,6 +135,11 @@ def explore_part(
         part.exhausted = strategy.exhausted and not part.bounded
         if progress is not None:
             progress(part.schedules, len(part.failures), strategy.left)
+    until = min(first + part.schedules - 1, setup.predict)
+    if first <= until and part.cut not in _LOST:
+        part.deadlocks = foresee(
+            program, setup, first, until, worker=worker, learning=pupil.learning
+        )
     part.rules.resolve(resolved)
     part.seconds = time.monotonic() - began
     for failure in part.failures:

@@ -47,6 +47,8 @@ class Setup:
         twice_every: One in about so many passing schedules is run a second time and compared, to
             see whether the program is deterministic; 0 for none. Searches that enumerate compare
             at every decision anyway.
+        predict: So many of the first schedules are recorded, and judged for deadlocks that they
+            could have reached; 0 for none.
     """
 
     strategy: str = "portfolio"
@@ -63,6 +65,7 @@ class Setup:
     twice_every: int = TWICE_EVERY
     control: tuple[str, ...] = ()
     mode: str = "controlled"
+    predict: int = 0
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -84,6 +87,13 @@ class Setup:
             self._check_free()
         if self.twice_every < 0:
             raise UsageError(f"twice_every must be 0 (never) or more, got {self.twice_every}")
+        if self.predict < 0:
+            raise UsageError(f"predict must be 0 (none) or more, got {self.predict}")
+        if self.predict and kind.sequential:
+            raise UsageError(
+                f"predict runs schedules again by their number, which strategy {self.strategy!r} "
+                "cannot; leave it out, for what enumerates reaches the deadlocks by itself"
+            )
         if not self.hang_seconds > 0:
             raise UsageError(f"hang_seconds must be more than 0, got {self.hang_seconds!r}")
 
@@ -92,6 +102,7 @@ class Setup:
         for asked, what in (
             (self.control, "patch or lines"),
             (self.races, "races"),
+            (self.predict, "predict"),
             (strategy_named(self.strategy).sequential, f"strategy {self.strategy!r}"),
         ):
             if asked:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from harness.lockorder.deadlocks import Deadlocks
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
 from harness.search.declared import declared
 from harness.search.evidence import Evidence, evidence
+from harness.search.foresight import MISSED, Foreseen, foreseen
 from harness.search.learning import Pupil
 from harness.search.part import Part, explore_part
 from harness.search.recording import Failure, order_key, record
@@ -39,6 +41,8 @@ class Exploration:
         detail: Stacks of a thread that hung, or other matter too long for the reason.
         reached: Names given to ``sometimes``.
         evidence: What the schedules that ran say of those that did not.
+        foreseen: Deadlocks that the schedules judged for them (``predict``) could have reached; one
+            that was then reached is among the failures too.
     """
 
     verdict: str
@@ -57,6 +61,7 @@ class Exploration:
     detail: str = ""
     reached: tuple[str, ...] = ()
     evidence: Evidence | None = None
+    foreseen: tuple[Foreseen, ...] = ()
 
 
 def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Exploration:
@@ -79,7 +84,21 @@ def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Explorati
         failures = [failure for failure in failures if failure.schedule == stop]
     for failure in failures:
         failure.attach(program)
-    return _verdict(program, setup, ordered, rules, failures)
+    foretold = _foretold(program, setup, ordered)
+    known = {failure.fingerprint for failure in failures}
+    for each in foretold:
+        if each.failure is not None and each.failure.fingerprint not in known:
+            known.add(each.failure.fingerprint)
+            failures.append(each.failure)
+    return _verdict(program, setup, ordered, rules, failures, foretold)
+
+
+def _foretold(program: Program, setup: Setup, parts: Sequence[Part]) -> list[Foreseen]:
+    """What is foreseen by all parts together, run where it is predicted."""
+    found = Deadlocks()
+    for part in parts:
+        found.merge(part.deadlocks)
+    return foreseen(program, setup, found)
 
 
 def _first_of_each(parts: Sequence[Part]) -> list[Failure]:
@@ -150,9 +169,14 @@ def _until(
 
 
 def _verdict(
-    program: Program, setup: Setup, parts: Sequence[Part], rules: LockRules, failures: list[Failure]
+    program: Program,
+    setup: Setup,
+    parts: Sequence[Part],
+    rules: LockRules,
+    failures: list[Failure],
+    foretold: list[Foreseen],
 ) -> Exploration:
-    total = Part(1)
+    total = Part(1, foreseen=foretold)
     for part in parts:
         add(total, part)
     if setup.mode == "free":
@@ -182,6 +206,7 @@ def _verdict(
         detail=total.detail,
         reached=tuple(sorted(total.reached)),
         evidence=evidence_of(setup, total),
+        foreseen=tuple(foretold),
     )
 
 
@@ -253,7 +278,8 @@ def certify(
     """
     if failures:
         first = failures[0]
-        return "fail", f"{first.kind} in schedule {first.schedule}"
+        led = any(each.failure is first for each in total.foreseen)
+        return "fail", f"{first.kind} {'foreseen ' if led else ''}in schedule {first.schedule}"
     if total.cut == "hang":
         name = total.detail.split("\n", 1)[0]
         return "inconclusive", (
@@ -266,6 +292,12 @@ def certify(
         return "inconclusive", (
             f"{len(total.unconfirmed)} failures of freely running threads passed under control, "
             f"the first in {total.unconfirmed[0]}"
+        )
+    missed = [each.finding for each in total.foreseen if each.finding.tier == "predicted"]
+    if missed:
+        return "inconclusive", (
+            f"{missed[0].rule} foreseen in schedule {missed[0].schedule}: {missed[0].message}; "
+            f"{MISSED}"
         )
     if total.schedules == 0:
         return "inconclusive", "no schedule was run; raise the budget"
@@ -281,11 +313,11 @@ def certify(
             "inconclusive",
             "no schedule ever had two threads to choose from; nothing was interleaved",
         )
-    missed = sorted(wanted() - total.reached)
-    if missed:
+    absent = sorted(wanted() - total.reached)
+    if absent:
         return "inconclusive", (
-            f"no schedule of {total.schedules} reached sometimes({missed[0]!r})"
-            + (f" and {len(missed) - 1} more" if len(missed) > 1 else "")
+            f"no schedule of {total.schedules} reached sometimes({absent[0]!r})"
+            + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
             + "; raise the budget, or see why that cannot happen"
         )
     scope = "every schedule" if total.exhausted else f"{total.schedules} schedules"

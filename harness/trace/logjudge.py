@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, Final
 
-import msgspec
-
 from harness.lockorder.classes import LockClass, flags_from_names
-from harness.lockorder.findings import TIERS, Finding
+from harness.lockorder.deadlocks import Deadlocks
 from harness.lockorder.rules import LockRules
 from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace.events import Site
@@ -34,26 +32,6 @@ WINDOW: Final = 1_000_000
 """Events of one run that are kept for predictions; a prefix of a run is as good as a run."""
 
 
-class Counted(msgspec.Struct):
-    """A deadlock, observed or predicted, over all runs.
-
-    Attributes:
-        finding: The surest one.
-        count: Patterns that are alike, over all runs.
-        runs: Indexes of the runs that have one.
-    """
-
-    finding: Finding
-    count: int
-    runs: set[int]
-
-
-def named(finding: Finding) -> object:
-    """Tell what makes two deadlocks the same, in whatever runs."""
-    sites = tuple((w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges)
-    return (finding.rule, finding.classes, sites)
-
-
 class LogJudge:
     """Judges logs by the lock rules.
 
@@ -62,7 +40,6 @@ class LogJudge:
         runs: Names of the runs by index.
         headers: What each run says of itself, by index.
         deadlocks: Those that runs ended in, and those that are predicted.
-        refuted: Why which candidate for one was dropped, and how many.
         kinds: Of each lock class, in lower case.
         breaches: Broken integrity, by log and rule.
         untrusted: Indexes of the runs that contradict themselves.
@@ -96,8 +73,7 @@ class LogJudge:
         self.runs: dict[int, str] = {}
         self.headers: dict[int, dict[str, str | int]] = {}
         self._index = 0
-        self.deadlocks: dict[object, Counted] = {}
-        self.refuted: dict[tuple[str, str], int] = {}
+        self.deadlocks = Deadlocks()
         self.kinds: dict[str, str] = {}
         self.breaches: dict[tuple[str, str], Breach] = {}
         self.untrusted: set[int] = set()
@@ -149,15 +125,7 @@ class LogJudge:
         self.rules.merge(other.rules)
         self.runs.update(other.runs)
         self.headers.update(other.headers)
-        for key, counted in other.deadlocks.items():
-            known = self.deadlocks.setdefault(key, counted)
-            if known is not counted:
-                if TIERS.index(counted.finding.tier) > TIERS.index(known.finding.tier):
-                    known.finding = counted.finding
-                known.count += counted.count
-                known.runs |= counted.runs
-        for subject, count in other.refuted.items():
-            self._drop(subject, count)
+        self.deadlocks.merge(other.deadlocks)
         self.kinds = {**other.kinds, **self.kinds}
         self.breaches.update(other.breaches)
         self.untrusted |= other.untrusted
@@ -235,25 +203,16 @@ class LogJudge:
         end = Standstill(run.index, run.threads, run.locks, run.sites)
         finding = end.deadlock() or end.lost_wakeup()
         if finding is not None:
-            self._deadlock(finding, 1)
+            self.deadlocks.add(finding, 1)
         if not self.window:
             return
         size_max, budget = self._limits
         said = forecast(run.kept, run, run.index, size_max=size_max, budget=budget)
         for each, count in said.findings:
-            self._deadlock(each, count)
+            self.deadlocks.add(each, count)
         for subject, count in said.dropped.items():
-            self._drop(subject, count)
+            self.deadlocks.drop(subject, count)
         if run.events > len(run.kept):
-            self._drop(("no predictions beyond the window", f"of {self.window} events a run"), 1)
-
-    def _drop(self, subject: tuple[str, str], count: int) -> None:
-        self.refuted[subject] = self.refuted.get(subject, 0) + count
-
-    def _deadlock(self, finding: Finding, count: int) -> None:
-        """Count a deadlock; the surest of its kind, the first among equals, is kept."""
-        known = self.deadlocks.setdefault(named(finding), Counted(finding, 0, set()))
-        if TIERS.index(finding.tier) > TIERS.index(known.finding.tier):
-            known.finding = finding
-        known.count += count
-        known.runs.add(finding.schedule)
+            self.deadlocks.drop(
+                ("no predictions beyond the window", f"of {self.window} events a run"), 1
+            )

@@ -11,11 +11,12 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from harness.lockorder.classes import LockClass, LockFlags
+from harness.lockorder.deadlocks import Counted, named
 from harness.lockorder.findings import Finding, Witness
 from harness.lockorder.graph import Link, Pair
 from harness.lockorder.rules import _Direct
 from harness.trace.events import Site
-from harness.trace.logjudge import Counted, LogJudge, named
+from harness.trace.logjudge import LogJudge
 from harness.trace.logstate import Breach
 
 _Place: TypeAlias = tuple[int, int]
@@ -71,9 +72,9 @@ def save(judge: LogJudge, after: int) -> bytes:
         dropped=[(*subject, count) for subject, count in rules._dropped.items()],
         deadlocks=[
             (back.finding(each.finding), each.count, [run - after for run in sorted(each.runs)])
-            for each in judge.deadlocks.values()
+            for each in judge.deadlocks.found.values()
         ],
-        refuted=[(*subject, count) for subject, count in judge.refuted.items()],
+        refuted=[(*subject, count) for subject, count in judge.deadlocks.refuted.items()],
         kinds=judge.kinds,
         breaches=list(judge.breaches.values()),
         runs={run - after: name for run, name in judge.runs.items()},
@@ -118,8 +119,8 @@ def load(data: bytes, judge: LogJudge, name: str, after: int) -> bool:
     rules._rebuild(links, pairs, direct)
     for finding, count, runs in saved.deadlocks:
         moved = there.finding(finding)
-        judge.deadlocks[named(moved)] = Counted(moved, count, {run + after for run in runs})
-    judge.refuted.update({(reason, what): count for reason, what, count in saved.refuted})
+        judge.deadlocks.found[named(moved)] = Counted(moved, count, {run + after for run in runs})
+    judge.deadlocks.refuted.update({(reason, what): count for reason, what, count in saved.refuted})
     judge.kinds.update(saved.kinds)
     for breach in saved.breaches:
         judge.breaches[name, breach.rule] = msgspec.structs.replace(breach, log=name)

@@ -137,7 +137,7 @@ def predicted(program: Callable[[], object], schedule: int) -> list[Finding]:
     judge = LogJudge()
     judge.read("log", io.BytesIO(stream.getvalue()))
     assert judge.breaches == {}
-    findings = [counted.finding for counted in judge.deadlocks.values()]
+    findings = [counted.finding for counted in judge.deadlocks.found.values()]
     return [finding for finding in findings if finding.tier == "predicted"]
 
 
@@ -209,6 +209,17 @@ def test_the_command_line_confirms_with_a_token(tmp_path: Path) -> None:
     assert (plain.rule, plain.tier, plain.token) == ("ORD002", "predicted", "")
     (found,) = cli("audit", "x.gz", "--replay", "--json").json["findings"]
     assert (found["rule"], found["tier"]) == ("ORD002", "confirmed")
+    # A run that judges itself says the same, by the same token.
+    run = ("run", "toy-abba", "--schedules", "1", "--strategy", "random", "--predict", "1")
+    judged = cli(*run, "--json")
+    assert judged.code == 1
+    (scenario,) = judged.json["scenarios"]
+    (foreseen,) = scenario["foreseen"]
+    assert {name: foreseen[name] for name in ("rule", "tier", "classes", "note", "token")} == {
+        name: found[name] for name in ("rule", "tier", "classes", "note", "token")
+    }
+    assert [failure["token"] for failure in scenario["failures"]] == [found["token"]]
+    assert "ORD002 confirmed, foreseen in schedule 1: " in cli(*run).out
     again = cli("replay", found["token"], "--json", "--lock-log", "again.jsonl")
     assert again.json["kind"] == "deadlock"
     stuck = audit_paths([tmp_path / "again.jsonl"]).findings

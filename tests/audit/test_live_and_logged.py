@@ -8,11 +8,13 @@ import json
 import random
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from harness import (
     Condition,
     Event,
+    Exploration,
     LockClass,
     LockFlags,
     Mutex,
@@ -29,7 +31,8 @@ from harness import (
     sleep,
     spawn,
 )
-from harness.lockorder import LockRules
+from harness.lockorder import Finding
+from harness.search.foresight import MISSED, REACHED
 from harness.search.recording import record_part
 from harness.search.setup import Setup
 from harness.trace.locklog import LockLog
@@ -307,12 +310,18 @@ def logged(fn: Callable[[], object], *, early: bool = False) -> bytes:
     return stream.getvalue()
 
 
-def live(fn: Callable[[], object], *, early: bool = False) -> LockRules:
+def live(fn: Callable[[], object], *, early: bool = False) -> Exploration:
     report = explore(
-        fn, "random", schedules=SCHEDULES, seed=3, stop_at_first=False, early_timeouts=early
+        fn,
+        "random",
+        schedules=SCHEDULES,
+        seed=3,
+        stop_at_first=False,
+        early_timeouts=early,
+        predict=SCHEDULES,
     )
     assert report.schedules == SCHEDULES
-    return report.lock_order
+    return report
 
 
 def test_who_slept_on_a_queue_until_woken_is_not_logged_as_timed_out() -> None:
@@ -344,7 +353,8 @@ def test_who_slept_on_a_queue_until_woken_is_not_logged_as_timed_out() -> None:
 def test_the_audit_agrees_with_the_live_rules(name: str, *, early: bool) -> None:
     judge = LogJudge()
     judge.read("log", io.BytesIO(logged(PROGRAMS[name], early=early)))
-    rules = live(PROGRAMS[name], early=early)
+    report = live(PROGRAMS[name], early=early)
+    rules = report.lock_order
 
     assert judge.breaches == {}
     assert len(judge.runs) == SCHEDULES
@@ -355,6 +365,18 @@ def test_the_audit_agrees_with_the_live_rules(name: str, *, early: bool) -> None
     }
     assert read == seen
     assert [said(f) for f in judge.rules.findings] == [said(f) for f in rules.findings]
+    counted = [c for c in judge.deadlocks.found.values() if c.finding.tier != "observed"]
+    assert [(c.finding.tier, c.finding, len(c.runs)) for c in counted] == [
+        (*as_predicted(each.finding), each.schedules) for each in report.foreseen
+    ]
+
+
+def as_predicted(finding: Finding) -> tuple[str, Finding]:
+    """What was said of a deadlock before it was run: the log says no more."""
+    if finding.tier not in ("confirmed", "predicted"):
+        return finding.tier, finding
+    proof = finding.proof.removesuffix(f"; {REACHED}").removesuffix(f"; {MISSED}")
+    return "predicted", msgspec.structs.replace(finding, tier="predicted", proof=proof)
 
 
 def said(finding):

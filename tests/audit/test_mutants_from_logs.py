@@ -27,7 +27,7 @@ def test_a_planted_nesting_is_found_with_both_places(
     judge = LogJudge()
     judge.read("log", io.BytesIO(data))
     assert judge.breaches == {}
-    assert deadlocks or not judge.deadlocks
+    assert deadlocks or not judge.deadlocks.found
     (found,) = (f for f in judge.rules.findings if (f.rule, f.classes) == (rule, classes))
     for edge in found.edges:
         assert edge.outer_site is not None

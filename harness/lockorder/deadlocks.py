@@ -1,0 +1,66 @@
+"""Deadlocks over many runs: those that are alike are one, and the surest stands for all."""
+
+from __future__ import annotations
+
+import msgspec
+
+from harness.lockorder.findings import TIERS, Finding
+
+
+class Counted(msgspec.Struct):
+    """A deadlock, observed or predicted, over all runs.
+
+    Attributes:
+        finding: The surest one.
+        count: Patterns that are alike, over all runs.
+        runs: Indexes of the runs that have one.
+    """
+
+    finding: Finding
+    count: int
+    runs: set[int]
+
+
+def named(finding: Finding) -> object:
+    """Tell what makes two deadlocks the same, in whatever runs."""
+    sites = tuple((w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges)
+    return (finding.rule, finding.classes, sites)
+
+
+class Deadlocks:
+    """Deadlocks of any number of runs, and what was dropped on the way to them.
+
+    Attributes:
+        found: Those that runs ended in, and those that are predicted.
+        refuted: Why which candidate for one was dropped, and how many.
+    """
+
+    def __init__(self) -> None:
+        """None is known."""
+        self.found: dict[object, Counted] = {}
+        self.refuted: dict[tuple[str, str], int] = {}
+
+    def add(self, finding: Finding, count: int) -> None:
+        """Count a deadlock; the surest of its kind, the first among equals, is kept."""
+        self._enter(named(finding), Counted(finding, count, {finding.schedule}))
+
+    def drop(self, subject: tuple[str, str], count: int) -> None:
+        """Count candidates that are none."""
+        self.refuted[subject] = self.refuted.get(subject, 0) + count
+
+    def merge(self, other: Deadlocks) -> None:
+        """Take over those of other runs, all numbered higher than those here."""
+        for key, counted in other.found.items():
+            self._enter(key, counted)
+        for subject, count in other.refuted.items():
+            self.drop(subject, count)
+
+    def _enter(self, key: object, counted: Counted) -> None:
+        known = self.found.get(key)
+        if known is None:
+            self.found[key] = msgspec.structs.replace(counted, runs=set(counted.runs))
+            return
+        if TIERS.index(counted.finding.tier) > TIERS.index(known.finding.tier):
+            known.finding = counted.finding
+        known.count += counted.count
+        known.runs |= counted.runs
