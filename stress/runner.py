@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from harness.errors import UsageError
 from harness.explore import BLOCK, Exploration, Part, Setup
 from harness.lockorder.rules import LockRules
+from harness.search.verdict import Gathered, ends
 from harness.strategies import strategy_named
 from stress import exit_codes, work
 from stress.catalogue import Scenario, Spec, check, draws
@@ -227,9 +228,8 @@ class _Track:
         self.following = 0  # index of the next block to hand out
         self.waiting: set[int] = set()
         self.early: dict[int, Block | Crash] = {}  # in, but one before it is not
-        self.kept: list[Part] = []
+        self.kept = Gathered(setup)
         self.logs: list[bytes] = []
-        self.rules = setup.rules()
         self.fault = ""
         self.closed = False  # hand out no more
         self.ended = False  # a kept block was the last
@@ -238,25 +238,29 @@ class _Track:
         self.began: float | None = None
         self.deadline: float | None = None
 
-    def enter(self, index: int, value: Block | Crash, *, keep_going: bool) -> None:
-        """Take in block ``index``; what lies beyond the first that ends the scenario is dropped."""
+    def enter(self, index: int, value: Block | Crash) -> list[Part]:
+        """Take in block ``index``; what lies beyond the first that ends the scenario is dropped.
+
+        Returns:
+            What of the scenario counts since then.
+        """
         self.waiting.discard(index)
         self.early[index] = value
-        if isinstance(value, Crash) or _ends(value.part, keep_going=keep_going):
+        if isinstance(value, Crash) or ends(value.part, self.setup):
             self.closed = True
-        while not self.ended and len(self.kept) in self.early:
-            block = self.early.pop(len(self.kept))
+        kept: list[Part] = []
+        while not self.ended and self.kept.count in self.early:
+            block = self.early.pop(self.kept.count)
             if isinstance(block, Crash):
-                self.fault = f"{block}, in schedules {len(self.kept) * BLOCK + 1} and following"
+                self.fault = f"{block}, in schedules {self.kept.count * BLOCK + 1} and following"
                 self.ended = True
-                return
-            known = len(self.rules.findings)
-            self.rules.merge(block.part.rules)
-            crossed = len(self.rules.findings) > known and not keep_going
-            self.kept.append(block.part)
+                break
+            self.kept.take(block.part)
+            kept.append(block.part)
             self.logs.append(block.log)
-            self.ended = crossed or _ends(block.part, keep_going=keep_going)
+            self.ended = self.kept.ended
         self.closed = self.closed or self.ended
+        return kept
 
     @property
     def ready(self) -> bool:
@@ -268,7 +272,7 @@ class _Track:
         result = self.result
         self.finished = True
         result.seconds = 0.0 if self.began is None else time.monotonic() - self.began
-        result.busy = sum(part.seconds for part in self.kept)
+        result.busy = self.kept.seconds
         if isinstance(conclusion, Crash):
             result.reason = f"{conclusion}, while the results were put together"
         if isinstance(conclusion, Conclusion):
@@ -278,11 +282,6 @@ class _Track:
             result.found = conclusion.found
         if self.fault and result.verdict != "fail":
             result.verdict, result.reason = "inconclusive", self.fault
-
-
-def _ends(part: Part, *, keep_going: bool) -> bool:
-    """Whether no block after ``part`` counts."""
-    return bool(part.cut) or part.exhausted or (bool(part.failures) and not keep_going)
 
 
 class Run:
@@ -353,7 +352,7 @@ class Run:
         for number, track in enumerate(self._tracks):
             if track.ready and not track.concluding:
                 track.concluding = True
-                args = (track.spec, track.setup, track.kept)
+                args = (track.spec, track.setup, track.kept.parts)
                 return Task((number, None), work.conclude, args)
         for number, track in enumerate(self._tracks):
             task = self._block(number, track)
@@ -405,10 +404,10 @@ class Run:
             self._finish(track, value)
             return
         assert not isinstance(value, Conclusion)
-        before = len(track.kept)
-        track.enter(index, value, keep_going=self._options.keep_going)
-        if len(track.kept) > before:
-            self._watcher.advance(track.entry.name, track.kept[before:])
+        kept = track.enter(index, value)
+        if kept:
+            self._watcher.advance(track.entry.name, kept)
+            self._write_logs()
 
     def _finish(self, track: _Track, conclusion: Conclusion | Crash | None) -> None:
         if not track.finished:
@@ -417,14 +416,15 @@ class Run:
             self._write_logs()
 
     def _write_logs(self) -> None:
-        """Hand on the logs of finished scenarios, in catalogue order whatever ended first."""
-        if self._log is None:
-            return
-        while self._logged < len(self._tracks) and self._tracks[self._logged].finished:
+        """Hand on the logs, in catalogue order whatever came or ended first."""
+        while self._logged < len(self._tracks):
             track = self._tracks[self._logged]
-            for data in track.logs:
-                self._log(data)
+            if self._log is not None:
+                for data in track.logs:
+                    self._log(data)
             track.logs.clear()
+            if not track.finished:
+                return
             self._logged += 1
 
     def _break_off(self) -> None:
@@ -433,7 +433,8 @@ class Run:
             if track.finished:
                 continue
             track.result.reason = "interrupted before it ran"
-            done = work.conclude(track.spec, track.setup, track.kept) if track.kept else None
+            parts = track.kept.parts
+            done = work.conclude(track.spec, track.setup, parts) if parts else None
             if done is not None and done.exploration.verdict == "pass":
                 done.exploration.verdict = "inconclusive"
                 done.exploration.reason = (

@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.search.learning import Memory
 from harness.search.part import Part, explore_part
 from harness.search.setup import BLOCK, Setup
-from harness.search.verdict import Exploration, assemble
+from harness.search.verdict import Exploration, Gathered, assemble
 
 _worker = 0
 _memory: Final = Memory()
@@ -41,7 +41,7 @@ def explore_divided(
     module, name = importable(program)
     context = multiprocessing.get_context("spawn")
     numbers = context.Value("i", 0)
-    parts: list[Part] = []
+    gathered = Gathered(setup)
     with ProcessPoolExecutor(
         processes, mp_context=context, initializer=_number_worker, initargs=(numbers,)
     ) as executor:
@@ -49,21 +49,20 @@ def explore_divided(
         try:
             for first, last in _blocks(schedules, seconds):
                 waiting.append(executor.submit(_run_block, module, name, setup, first, last))
-                if len(waiting) > 2 * processes and _take(waiting, parts, setup):
+                if len(waiting) > 2 * processes and _take(waiting, gathered):
                     break
-            while waiting and not _take(waiting, parts, setup):
+            while waiting and not _take(waiting, gathered):
                 pass
         finally:
             for future in waiting:
                 future.cancel()
-    return assemble(program, setup, parts)
+    return assemble(program, setup, gathered.parts)
 
 
-def _take(waiting: deque[Future[Part]], parts: list[Part], setup: Setup) -> bool:
+def _take(waiting: deque[Future[Part]], gathered: Gathered) -> bool:
     """Take the next block's result, in order; whether the exploration ends with it."""
-    part = waiting.popleft().result()
-    parts.append(part)
-    return bool(part.cut) or (setup.stop_at_first and bool(part.failures))
+    gathered.take(waiting.popleft().result())
+    return gathered.ended
 
 
 def _blocks(schedules: int | None, seconds: float | None) -> Iterator[tuple[int, int]]:

@@ -64,6 +64,51 @@ class Exploration:
     foreseen: tuple[Foreseen, ...] = ()
 
 
+class Gathered:
+    """Parts of one exploration as they come, by number: kept as two, however many they are.
+
+    Attributes:
+        parts: The sum of all but the last, and the last, which alone can have ended the search:
+            what ``assemble`` takes.
+        count: How many have come.
+        seconds: That they took, one after the other.
+        ended: Nothing that follows counts.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        """Args: setup: As given to every part."""
+        self._setup = setup
+        self._rules = setup.rules()
+        self.parts: list[Part] = []
+        self.count = 0
+        self.seconds = 0.0
+        self.ended = False
+
+    def take(self, part: Part) -> None:
+        """Take in the next part."""
+        if self.parts:
+            last = self.parts[-1]
+            before = Part(1, rules=self._setup.rules()) if self.count == 1 else self.parts[0]
+            add(before, last)
+            before.rules.merge(last.rules)
+            before.failures = _first_of_each([before, last])
+            self.parts = [before, part]
+        else:
+            self.parts = [part]
+        self.count += 1
+        self.seconds += part.seconds
+        known = len(self._rules.findings)
+        self._rules.merge(part.rules)
+        # A nesting order may be broken by two parts together, and by neither alone.
+        crossed = len(self._rules.findings) > known and self._setup.stop_at_first
+        self.ended = crossed or ends(part, self._setup)
+
+
+def ends(part: Part, setup: Setup) -> bool:
+    """Whether nothing after ``part`` counts, by what it alone shows."""
+    return bool(part.cut) or part.exhausted or (bool(part.failures) and setup.stop_at_first)
+
+
 def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Exploration:
     """Put the parts of one exploration together; the result does not depend on how it was divided.
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 from harness.engine.core import Choose, Core
 from harness.engine.finding import place, place_of
 from harness.engine.thread import Thread
-from harness.strategies.lore import spread
+from harness.strategies.lore import spread, thinning
 
-# The first schedules are all looked at, then one in so many; and one in so many runs twice.
+# The first schedules are all looked at, then one in so many, fewer where there are very many; and
+# one in so many runs twice.
 LOOKED_FIRST: Final = 32
 LOOKED_EVERY: Final = 64
 TWICE_EVERY: Final = 512
@@ -23,7 +24,10 @@ Place = tuple[Any, int]
 
 def looked_at(schedule: int) -> bool:
     """Whether schedule number ``schedule`` (from 1) is looked at."""
-    return schedule <= LOOKED_FIRST or spread(schedule) % LOOKED_EVERY == 0
+    if spread(schedule) % LOOKED_EVERY:
+        return schedule <= LOOKED_FIRST
+    # What is kept of those grows with their number: over hours, ever fewer.
+    return spread(schedule) % (LOOKED_EVERY << thinning(schedule)) == 0
 
 
 def run_twice(schedule: int, every: int) -> bool:

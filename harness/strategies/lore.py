@@ -16,6 +16,9 @@ from typing import Final
 # are of one length, then the length doubles.
 EPOCH: Final = 64
 _ALIKE: Final = 4
+# Epochs double in length as often until fewer of their schedules are looked at, so that what is
+# kept of an epoch stays as it is: beyond schedule 65,280.
+_THIN_ROUNDS: Final = 8
 UNIT: Final = 1_024
 # Fibonacci hashing: no member of a rotation of strategies is left out.
 _SPREAD: Final = 0x9E3779B97F4A7C15
@@ -39,6 +42,12 @@ def first_of(epoch: int) -> int:
     return EPOCH * (_ALIKE * ((1 << rounds) - 1) + (within << rounds)) + 1
 
 
+def thinning(schedule: int) -> int:
+    """By how many doublings fewer schedules are looked at around this one than at the beginning."""
+    rounds = ((schedule - 1) // (EPOCH * _ALIKE) + 1).bit_length() - 1
+    return max(0, rounds - _THIN_ROUNDS + 1)
+
+
 def learned_from(epoch: int, every: int) -> Iterator[int]:
     """Schedules of an epoch that are looked at; see ``teaches``."""
     for schedule in range(first_of(epoch), first_of(epoch + 1)):
@@ -51,9 +60,12 @@ def teaches(schedule: int, every: int) -> bool:
 
     Args:
         schedule: From 1.
-        every: About one in so many is, beyond the first epoch; 0 for none.
+        every: About one in so many is, beyond the first epoch; 0 for none. Of long explorations
+            fewer, see ``thinning``.
     """
-    return every > 0 and (schedule <= EPOCH or spread(schedule) % every == 0)
+    if every <= 0 or spread(schedule) % every:
+        return every > 0 and schedule <= EPOCH
+    return spread(schedule) % (every << thinning(schedule)) == 0
 
 
 @dataclass(frozen=True)

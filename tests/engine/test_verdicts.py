@@ -7,7 +7,21 @@ from collections.abc import Callable
 import pytest
 from exploring import passes
 
-from harness import Mutex, Shared, UsageError, explore, parallel, replay, sometimes, spawn
+from harness import (
+    LockClass,
+    Mutex,
+    Shared,
+    UsageError,
+    explore,
+    parallel,
+    replay,
+    sometimes,
+    spawn,
+)
+from harness.lockorder.rules import LockRules
+from harness.search.part import explore_part
+from harness.search.setup import Setup
+from harness.search.verdict import Exploration, Gathered, assemble
 
 
 def _interleaved() -> None:
@@ -209,3 +223,61 @@ def test_a_replay_that_passes_gives_none() -> None:
     broken[0] = False
 
     assert replay(program, report.failure.token) is None
+
+
+# -- parts put together ---------------------------------------------------------------------------
+
+SEED = 2
+OUTER, INNER = LockClass("outer"), LockClass("inner")
+
+
+def _one_order_in_each_schedule() -> None:
+    """Now one nesting order, now the other, now a failure: no schedule closes the cycle alone."""
+    one, other = Mutex("one", OUTER), Mutex("other", INNER)
+    turn = Shared(0, "turn")
+
+    def choose() -> None:
+        seen = turn.get()
+        if seen == 2:
+            with one, other:
+                pass
+        elif seen == 3:
+            with other, one:
+                pass
+        assert seen != 4
+
+    def count() -> None:
+        for number in range(1, 5):
+            turn.set(number)
+
+    parallel(choose, count)
+
+
+@pytest.mark.parametrize("stop_at_first", [True, False])
+def test_parts_that_are_gathered_as_they_come_amount_to_the_same(*, stop_at_first: bool) -> None:
+    setup = Setup(strategy="random", seed=SEED, stop_at_first=stop_at_first)
+    program = _one_order_in_each_schedule
+    gathered, parts = Gathered(setup), []
+    for first in range(1, 61, 2):
+        part = explore_part(program, setup, first, first + 1)
+        parts.append(part)
+        gathered.take(part)
+        assert len(gathered.parts) <= 2
+        if gathered.ended:
+            break
+
+    assert gathered.count == len(parts) > 1
+    assert gathered.ended is stop_at_first
+    assert _told(assemble(program, setup, gathered.parts)) == _told(assemble(program, setup, parts))
+
+
+def _told(found: Exploration) -> dict[str, object]:
+    facts = dict(vars(found), seconds=0.0)
+    rules, failures, first = (facts.pop(name) for name in ("lock_order", "failures", "failure"))
+    assert isinstance(rules, LockRules)
+    assert isinstance(failures, list)
+    assert first in [*failures, None]
+    return facts | {
+        "edges": [(names, edge.count, edge.schedules) for names, edge in rules.edges.items()],
+        "failures": [(one.schedule, one.fingerprint, one.token) for one in failures],
+    }

@@ -146,6 +146,13 @@ def test_no_stretch_and_no_member_of_a_rotation_is_left_out() -> None:
         assert {n % members for n in later} == set(range(members))
 
 
+def test_of_a_long_exploration_ever_fewer_schedules_are_looked_at() -> None:
+    doubled = [sum(map(watch.looked_at, range(end // 2, end))) for end in (1 << 17, 1 << 19)]
+
+    assert doubled[1] < 1.3 * doubled[0]
+    assert doubled[1] > 500
+
+
 # -- estimates ----------------------------------------------------------------------------------
 
 

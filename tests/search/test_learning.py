@@ -101,6 +101,16 @@ def test_one_schedule_in_so_many_is_looked_at_in_every_epoch() -> None:
         assert 1 / 16 < share < 1 / 5
 
 
+def test_no_more_is_kept_of_a_long_epoch_than_of_a_short_one() -> None:
+    """An epoch is as long as about a fourth of all before it; memory must not be."""
+    every = 16
+    looked = [len(list(learned_from(epoch, every))) for epoch in (28, 31, 35, 39, 43)]
+
+    assert first_of(44) > 500_000
+    assert max(looked) < 1.2 * 512
+    assert min(looked) > 0.8 * 512
+
+
 def test_no_member_is_left_out_of_what_is_looked_at() -> None:
     """The same spread decides whose turn it is and who is looked at: from other bits of it."""
     looked = Counter(spread(n) * 8 >> 24 for n in range(65, 20_000) if teaches(n, 8))

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import worker_tasks
 from kill_campaigns import alive
+from stress_cli import TOYS as TOYS_FOLDER
 from stress_cli import Cli, environment
 from worker_tasks import (
     break_down,
@@ -24,10 +26,12 @@ from worker_tasks import (
     spin,
 )
 
-from stress import documents
+from harness.explore import BLOCK, Part
+from stress import console, documents
 from stress.catalogue import Spec
 from stress.hunts import Bag, Catch, Quarry
 from stress.pool import Crash, Keeper, Task, WorkerError, call_fresh, run_tasks
+from stress.runner import Options, Run
 
 TOYS = ["toy-abba", "toy-clean", "toy-late", "toy-order", "toy-drawn"]
 
@@ -61,6 +65,26 @@ def test_lock_logs_are_the_same_for_any_number_of_jobs(cli: Cli, tmp_path: Path)
         cli("run", "toy-clean", "toy-order", "--lock-log", f"{jobs}.jsonl", "--jobs", jobs)
 
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+
+
+def test_a_lock_log_is_handed_on_while_its_scenario_still_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCKLOOM_SCENARIOS", str(TOYS_FOLDER))
+    told: list[tuple[str, int]] = []
+
+    class Watching(console.Silent):
+        def advance(self, name: str, parts: Sequence[Part]) -> None:
+            told.append((name, len(parts)))
+
+    def log(data: bytes) -> None:
+        told.append(("log", len(data)))
+
+    options = Options(schedules=3 * BLOCK, logged=3 * BLOCK, strategy="random")
+    Run([Spec("toy-clean")], options, Watching(), counted=True, log=log).run()
+
+    assert [name for name, _ in told] == ["toy-clean", "log"] * 3
+    assert all(size for _, size in told)
 
 
 @pytest.mark.usefixtures("ctrl_c")

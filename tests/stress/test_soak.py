@@ -1,0 +1,69 @@
+"""Exploring goes on for hours: what is kept, and how fast it goes, is at the end what it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from soak import Sample, judged
+
+SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+BEGIN = Sample(0.0, 0.0, 0, memory=50 << 20, threads=4, files=20, objects=30_000)
+LEAKS = {
+    "memory": [replace(BEGIN, memory=BEGIN.memory + at * (200 << 10)) for at in range(100)],
+    "threads": [replace(BEGIN, threads=4 + at // 30) for at in range(100)],
+    "files": [replace(BEGIN, files=20 + at // 10) for at in range(100)],
+    "objects": [replace(BEGIN, objects=30_000 + 50 * at) for at in range(100)],
+    "speed": [replace(BEGIN, cpu=0.01 * at**1.3) for at in range(100)],
+}
+
+
+def series(samples: list[Sample]) -> list[Sample]:
+    """One look a second, 100 schedules each, in half of a core's time if nothing else is said."""
+    return [
+        replace(one, wall=float(at), schedules=100 * at, cpu=one.cpu or at / 2)
+        for at, one in enumerate(samples)
+    ]
+
+
+@pytest.mark.parametrize("leaking", sorted(LEAKS))
+def test_what_grows_is_not_called_flat(leaking: str) -> None:
+    found = judged(series(LEAKS[leaking]))
+
+    assert [name for name, one in found.items() if not one["flat"]] == [leaking]
+
+
+def test_what_stays_is_flat() -> None:
+    found = judged(series([BEGIN] * 100))
+
+    assert all(one["flat"] for one in found.values())
+    assert found["speed"] == {"first": 200.0, "last": 200.0, "flat": True}
+
+
+def test_a_subject_that_stood_still_is_not_flat() -> None:
+    samples = [replace(one, schedules=500) for one in series([BEGIN] * 100)]
+
+    assert not judged(samples)["speed"]["flat"]
+
+
+@pytest.mark.once
+def test_ten_seconds_of_all_kinds_of_programs_leave_nothing_behind() -> None:
+    """Speed by CPU time, of single seconds: a busy machine's caches make up to a half of it."""
+    done = subprocess.run(
+        [sys.executable, SOAK, "--seconds", "10", "--of", "process", "--slower", "0.6", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told = json.loads(done.stdout)
+    subject = told["subjects"]["process"]
+    del subject["samples"]
+
+    assert done.returncode == 0, subject
+    assert told["flat"] is True
+    assert subject["schedules"] > 300
