@@ -45,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write what the locks of marked tests did, to be judged by `python -m stress audit`; "
         "runs each schedule once more",
     )
+    group.addoption(
+        "--lock-log-stacks",
+        action="store_true",
+        help="the lock log has whole stacks; it is larger",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,6 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
             decode(token)
         except TokenError as error:
             raise pytest.UsageError(f"--schedule-token: {error}") from None
+    if config.getoption("--lock-log-stacks") and config.getoption("--lock-log") is None:
+        raise pytest.UsageError("--lock-log-stacks: give --lock-log FILE too")
     if config.getoption("--lock-log") is not None:
         from harness.errors import UsageError
         from harness.pytest_run import Logging

@@ -44,6 +44,7 @@ class Logging:
             self.path = self.path.with_name(f"{worker}-{self.path.name}")
         self._divided = bool(worker) or bool(getattr(config.option, "numprocesses", None))
         self._log = LockLog(self.path)
+        self._stacks = bool(config.getoption("--lock-log-stacks"))
         self._first_only = 0
         self.runs = 0
 
@@ -53,6 +54,7 @@ class Logging:
             # The others are reached only through all before them.
             self._first_only += 1
             schedules = 1
+        setup = dataclasses.replace(setup, stacks=self._stacks)
         record_part(
             program, setup, 1, schedules, lambda at, _, story: self._write(item, setup, at, story)
         )
@@ -129,7 +131,8 @@ def explored(item: pytest.Item, body: Callable[[], object], options: dict[str, A
             if token is None:
                 failure = _searched(item, program, options)
             else:
-                failure, story = replay_story(program, token)
+                stacks = bool(item.config.getoption("--lock-log-stacks"))
+                failure, story = replay_story(program, token, stacks=stacks)
                 logging = _logging(item)
                 if logging is not None:
                     logging.replayed(item, token, story)

@@ -23,7 +23,7 @@ from harness.lockorder.classes import flag_names
 from harness.lockorder.findings import TIERS, Finding, Witness
 from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace import packed
-from harness.trace.events import Site
+from harness.trace.events import Site, Stack
 from harness.trace.lockread import is_log
 from harness.trace.logimport import translated
 from harness.trace.logjudge import LogJudge
@@ -440,6 +440,8 @@ class _Shown:
             run=self._judge.runs[witness.schedule],
             count=0 if known is None else known.count,
             runs=0 if known is None else known.schedules,
+            outer_stack=_callers(witness.outer_site),
+            inner_stack=_callers(witness.inner_site),
         )
 
     def finding(self, finding: Finding, count: int, runs: int, token: str = "") -> AuditFinding:
@@ -519,6 +521,12 @@ def _named(site: Site | None) -> str:
 
 def _place(site: Site | None) -> str:
     return "an unknown place" if site is None else str(site)
+
+
+def _callers(site: Site | None) -> tuple[str, ...]:
+    """Who had called, up to a place; nothing where the log has no stacks."""
+    callers = site.callers if isinstance(site, Stack) else ()
+    return tuple(f"{each} in {each.qualname}" for each in callers)
 
 
 def _compare(edges: Iterable[tuple[str, str]], golden: Iterable[tuple[str, str]]) -> AuditGolden:

@@ -19,6 +19,9 @@ LogFile: TypeAlias = Annotated[
 LockLogFile: TypeAlias = Annotated[
     Path | None, typer.Option("--lock-log", help="Write a lock log; .gz or .zst compresses it.")
 ]
+LockLogStacks: TypeAlias = Annotated[
+    bool, typer.Option("--lock-log-stacks", help="The log has whole stacks; it is larger.")
+]
 
 
 def audit(

@@ -124,11 +124,20 @@ def _flows(edges: tuple[AuditEdge, ...]) -> list[dict[str, Any]]:
         steps = []
         if edge.outer:
             place = _location(edge.outer_site, f"{edge.thread} takes {edge.outer}")
-            steps.append({"location": place, "executionOrder": at + 1})
+            steps.append(_step(place, at + 1, edge.outer_stack))
         place = _location(edge.inner_site, _wants(edge))
-        steps.append({"location": place, "executionOrder": len(edges) + at + 1})
+        steps.append(_step(place, len(edges) + at + 1, edge.inner_stack))
         flows.append({"id": f"{edge.thread or 'a thread'} {at + 1}", "locations": steps})
     return flows
+
+
+def _step(place: dict[str, Any], order: int, callers: tuple[str, ...]) -> dict[str, Any]:
+    step: dict[str, Any] = {"location": place, "executionOrder": order}
+    if callers:
+        frames = (caller.rpartition(" in ") for caller in callers)
+        around = [{"location": _location(site, function)} for site, _, function in frames]
+        step["stack"] = {"frames": [{"location": place}, *around]}
+    return step
 
 
 def _wants(edge: AuditEdge) -> str:

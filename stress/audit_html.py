@@ -30,7 +30,7 @@ svg .quiet { fill: var(--quiet); } svg .wrong { fill: var(--bad); }
 .tier { border: 1px solid currentColor; border-radius: 4px; padding: 0 6px; font-weight: 600; }
 table { border-collapse: collapse; width: auto; }
 td, th { border: 1px solid var(--line); padding: 2px 8px;
-  text-align: left; vertical-align: top; font-size: 12.5px; }
+  text-align: left; vertical-align: top; font-size: 12.5px; white-space: pre-line; }
 td.wrong { outline: 2px dashed var(--bad); outline-offset: -2px; }
 th.down { writing-mode: vertical-rl; } section { margin: 14px 0; } .wide { overflow-x: auto; }
 """
@@ -128,10 +128,16 @@ def _edge_table(edges: Sequence[AuditEdge]) -> Iterator[str]:
         outer = f"{edge.outer} ({edge.outer_mode})" if edge.outer else ""
         inner = f"{edge.inner} ({edge.inner_mode})" if edge.inner_mode else edge.inner
         made = f"{edge.count:,}x in {plural(edge.runs, 'run')}" if edge.count else ""
-        cells = (f"{edge.thread} in {edge.run}", outer, edge.outer_site if outer else "", inner)
-        row = "".join(f"<td>{_text(cell)}" for cell in (*cells, edge.inner_site, made))
+        since = _stack(edge.outer_site, edge.outer_stack) if outer else ""
+        at = _stack(edge.inner_site, edge.inner_stack)
+        cells = (f"{edge.thread} in {edge.run}", outer, since, inner, at, made)
+        row = "".join(f"<td>{_text(cell)}" for cell in cells)
         yield f"<tr>{row}</tr>"
     yield "</table></div>"
+
+
+def _stack(site: str, callers: Sequence[str]) -> str:
+    return "\n".join((site, *(f"  called at {each}" for each in callers)))
 
 
 def _lanes(moves: tuple[Move, ...]) -> str:

@@ -15,7 +15,7 @@ from stress.program import PROGRAM
 _WIDTH: Final = 100
 
 
-class AuditEdge(msgspec.Struct, frozen=True):
+class AuditEdge(msgspec.Struct, frozen=True, omit_defaults=True):
     """An edge of the class graph, or one occasion of a finding.
 
     Attributes:
@@ -30,6 +30,9 @@ class AuditEdge(msgspec.Struct, frozen=True):
         run: In which run.
         count: How often the edge was made.
         runs: In how many runs.
+        outer_stack: Who had called, up to ``outer_site``, the innermost first: ``file:line in
+            function`` each. Empty where the log has no stacks.
+        inner_stack: Likewise, up to ``inner_site``.
     """
 
     outer: str
@@ -42,6 +45,8 @@ class AuditEdge(msgspec.Struct, frozen=True):
     run: str
     count: int
     runs: int
+    outer_stack: tuple[str, ...] = ()
+    inner_stack: tuple[str, ...] = ()
 
     @property
     def access(self) -> str:
@@ -224,6 +229,7 @@ def _occasions(finding: AuditFinding) -> Iterator[str]:
         if edge.access:
             yield from _wrapped(f"access {number}  {who} {edge.access}, in {edge.run}", "  ")
             yield f"          at {edge.inner_site}"
+            yield from _callers(edge.inner_stack)
             continue
         names = [_mode(edge.outer, edge.outer_mode)] if edge.outer else []
         label, then = "held", "at"
@@ -239,7 +245,14 @@ def _occasions(finding: AuditFinding) -> Iterator[str]:
         yield f"          {who} in {edge.run}"
         if edge.outer:
             yield f"          holds since {edge.outer_site}"
+            yield from _callers(edge.outer_stack)
         yield f"          {then} {edge.inner_site}"
+        yield from _callers(edge.inner_stack)
+
+
+def _callers(stack: tuple[str, ...]) -> Iterator[str]:
+    """Show how a thread came to a place."""
+    yield from (f"              called at {each}" for each in stack)
 
 
 def _scenario(moves: tuple[Move, ...]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from harness.errors import InternalError, ReplayDivergence, TokenError, UsageErr
 from harness.strategies import names as strategy_names
 from stress import audit_cli, catalogue, commands, help_texts, hunts, logging_setup
 from stress import verify as verifying
-from stress.audit_cli import Debug, Json, LockLogFile, LogFile
+from stress.audit_cli import Debug, Json, LockLogFile, LockLogStacks, LogFile
 from stress.campaigns import cli as campaigns_cli
 from stress.exit_codes import ExitCode
 from stress.pictures import Pictures
@@ -254,6 +254,7 @@ def _run(
     mode: Annotated[str, typer.Option("--mode", help="controlled or free.")] = "controlled",
     revision: Revision = "fixed",
     lock_log: LockLogFile = None,
+    lock_log_stacks: LockLogStacks = False,
     predict: Annotated[
         int,
         typer.Option("--predict", help="Judge the first N of each for deadlocks not reached."),
@@ -296,6 +297,7 @@ def _run(
         keep_going=keep_going,
         mode=mode,
         predict=predict,
+        stacks=lock_log_stacks,
     )
     return commands.run(
         scenarios or [],
@@ -349,6 +351,7 @@ def _replay(
         typer.Option("--named", help="Write the failing schedule as named operations."),
     ] = None,
     lock_log: LockLogFile = None,
+    lock_log_stacks: LockLogStacks = False,
     mutant_file: Catalogue = None,
     json: Json = False,
     log_file: LogFile = None,
@@ -356,7 +359,7 @@ def _replay(
 ) -> int:
     del debug
     logging_setup.configure(log_file=log_file)
-    pictures = Pictures(trace, html, perfetto, named, lock_log)
+    pictures = Pictures(trace, html, perfetto, named, lock_log, lock_log_stacks)
     if _is_file(what):
         _refuse_with_token(ctx)
         return commands.replay_file(

@@ -26,7 +26,7 @@ from stress.artefacts import writable
 from stress.catalogue import Spec
 from stress.exit_codes import ExitCode, of_verdict
 from stress.hunts import Bag
-from stress.pictures import Pictures
+from stress.pictures import Pictures, check_stacks
 from stress.pool import call_fresh
 from stress.program import PROGRAM
 from stress.runner import Options, Report, Run
@@ -139,6 +139,7 @@ def run(
     ]
     if params:
         specs = [catalogue.with_params(spec, params) for spec in specs]
+    check_stacks(lock_log, stacks=options.stacks)
     if lock_log is not None:
         options = replace(options, logged=sys.maxsize)
     if html is not None:
@@ -252,9 +253,9 @@ def replay_token(
     try:
         # A mutant is planted as the model is imported, so it needs a process that has not yet.
         if spec.mutant:
-            replayed = call_fresh(work.replay_token, text, mutant_file, page)
+            replayed = call_fresh(work.replay_token, text, mutant_file, page, pictures.stacks)
         else:
-            replayed = work.replay_token(text, None, page)
+            replayed = work.replay_token(text, None, page, pictures.stacks)
     except ReplayDivergence as error:
         return _diverged(error, json=json)
     return _show_replay(replayed, spec, json=json, pictures=pictures)
@@ -267,7 +268,7 @@ def replay_file(
     named = Named.read(given.read_bytes(path, "the named schedule", bytes_max=_NAMED_BYTES_MAX))
     spec = Spec.from_meta(decode(named.token).meta)
     pictures.check()
-    args = named, mutant_file, pictures.html is not None
+    args = named, mutant_file, pictures.html is not None, pictures.stacks
     replayed = (
         call_fresh(work.replay_operations, *args) if spec.mutant else work.replay_operations(*args)
     )
@@ -299,6 +300,7 @@ def replay_schedule(
     spec = options.bound(spec, entry)
     pictures.check()
     page = pictures.html is not None
+    options = replace(options, stacks=pictures.stacks)
     replayed = work.replay_schedule(spec, options.setup(spec, entry), schedule, None, page)
     return _show_replay(replayed, spec, json=json, pictures=pictures)
 

@@ -17,6 +17,16 @@ from stress.catalogue import Spec
 from stress.work import Replayed
 
 
+def check_stacks(lock_log: Path | None, *, stacks: bool) -> None:
+    """Refuse stacks that would go nowhere.
+
+    Raises:
+        UsageError: Says what to do.
+    """
+    if stacks and lock_log is None:
+        raise UsageError("--lock-log-stacks says what is in a lock log; give --lock-log FILE too")
+
+
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """Where they go; None for those that nobody wants.
@@ -27,6 +37,7 @@ class Pictures:
         perfetto: The lanes.
         named: The schedule as named operations, where it fails.
         lock_log: What its locks did; see ``audit``.
+        stacks: That log has whole stacks.
     """
 
     trace: Path | None = None
@@ -34,13 +45,15 @@ class Pictures:
     perfetto: Path | None = None
     named: Path | None = None
     lock_log: Path | None = None
+    stacks: bool = False
 
     def check(self) -> None:
         """See that they can be written, before anything runs.
 
         Raises:
-            UsageError: One cannot, or two are the same file.
+            UsageError: One cannot, or two are the same file; stacks, and no log of them.
         """
+        check_stacks(self.lock_log, stacks=self.stacks)
         wanted = [
             (name.replace("_", "-"), path)
             for name in ("trace", "html", "perfetto", "named", "lock_log")

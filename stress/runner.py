@@ -50,6 +50,7 @@ class Options:
         mode: ``controlled`` or ``free``.
         predict: Schedules of each scenario, from the first on, that are judged for deadlocks that
             they could have reached; 0 for none.
+        stacks: The lock log has places with all their callers.
     """
 
     strategy: str = "portfolio"
@@ -66,6 +67,7 @@ class Options:
     logged: int = 0
     mode: str = "controlled"
     predict: int = 0
+    stacks: bool = False
 
     def setup(self, spec: Spec, entry: Scenario) -> Setup:
         """What decides each schedule of ``spec``."""
@@ -81,6 +83,7 @@ class Options:
             meta=spec.meta(),
             mode=self.mode,
             predict=self.predict,
+            stacks=self.stacks,
         )
 
     @property

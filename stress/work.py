@@ -269,13 +269,16 @@ def explore_cells(plans: Sequence[Plan], catalogue: Path | None) -> list[Cell]:
     return cells
 
 
-def replay_token(text: str, catalogue: Path | None, page: bool = False) -> Replayed:
+def replay_token(
+    text: str, catalogue: Path | None, page: bool = False, stacks: bool = False
+) -> Replayed:
     """Run the schedule of a token again.
 
     Args:
         text: The token.
         catalogue: The file that has the mutant; None for the model's own.
         page: Make the report as an HTML file, too.
+        stacks: Record places with all their callers.
 
     Raises:
         TokenError: It cannot be read, or is of another version of the scenario or mutant.
@@ -285,10 +288,13 @@ def replay_token(text: str, catalogue: Path | None, page: bool = False) -> Repla
     spec = Spec.from_meta(decode(text).meta)
     mutants.install_for(spec, catalogue)
     program = program_of(spec)
-    return _replayed(spec, program, replay_story(program, text), catalogue, page=page)
+    result = replay_story(program, text, stacks=stacks)
+    return _replayed(spec, program, result, catalogue, page=page)
 
 
-def replay_operations(named: Named, catalogue: Path | None, page: bool = False) -> Replayed:
+def replay_operations(
+    named: Named, catalogue: Path | None, page: bool = False, stacks: bool = False
+) -> Replayed:
     """Run the program of a named schedule, as it is now, in its order as far as that is possible.
 
     Raises:
@@ -298,7 +304,7 @@ def replay_operations(named: Named, catalogue: Path | None, page: bool = False) 
     spec = Spec.from_meta(decode(named.token).meta)
     mutants.install_for(spec, catalogue)
     program = program_of(spec)
-    aligned = replay_named(program, named)
+    aligned = replay_named(program, named, stacks=stacks)
     result = aligned.failure, aligned.story
     replayed = _replayed(spec, program, result, catalogue, page=page)
     return replace(replayed, aligned=aligned)

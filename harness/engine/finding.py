@@ -132,6 +132,8 @@ def deadlock_message(cycle: Sequence[tuple[Thread, Thread]], label: Callable[[ob
 PACKAGE: Final = __file__.rsplit("engine", 1)[0]
 # The program is called from here.
 _OUTERMOST: Final = f"{PACKAGE}engine{os.sep}schedule.py"
+# And in free mode.
+_AROUND: Final = (_OUTERMOST, f"{PACKAGE}search{os.sep}")
 # A function with a local variable of this name only raises: the failure is its caller's.
 HIDE: Final = "__tracebackhide__"
 
@@ -144,6 +146,27 @@ def _outside_harness(frame: FrameType | None) -> FrameType | None:
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = None if frame.f_code.co_filename == _OUTERMOST else frame.f_back
     return frame
+
+
+def stack_of(thread: Thread) -> list[tuple[Any, int]]:
+    """Each ``(code, lasti)`` of the program in which ``thread`` stands, the innermost first.
+
+    It is parked, or the caller itself. Frames of the harness are left out, and what lies outside
+    of the program.
+    """
+    if thread.ident == get_ident():
+        frame: FrameType | None = sys._getframe(1)
+    elif not thread.started and thread.index:
+        return []
+    else:
+        frame = sys._current_frames().get(thread.ident)
+    found = []
+    frame = _outside_harness(frame)
+    while frame is not None and not frame.f_code.co_filename.startswith(_AROUND):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            found.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return found
 
 
 def place() -> tuple[Any, int]:

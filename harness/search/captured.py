@@ -92,7 +92,7 @@ class _FreeRun:
         rules = self._part.rules
         self._known = len(rules.findings)
         rules.begin(schedule)
-        recorder = None if self._sink is None else FreeRecorder(CORE)
+        recorder = None if self._sink is None else FreeRecorder(CORE, stacks=self._setup.stacks)
         limits = self._setup.limits()
         with freely():
             core = run_freely(self._program, self.pool, rules, limits, free, schedule, recorder)

@@ -97,9 +97,9 @@ class FreeRecorder(TraceRecorder):
         times: When each did, in nanoseconds from the first on.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, *, stacks: bool = False) -> None:
         """Nothing has happened yet."""
-        super().__init__(core, film=False)
+        super().__init__(core, film=False, stacks=stacks)
         self.times: list[int] = []
         self._began = time.monotonic_ns()
 

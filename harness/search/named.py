@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -168,19 +168,20 @@ def operations_of(steps: Sequence[Step]) -> tuple[Operation, ...]:
     return tuple(found)
 
 
-def replay_named(program: Program, named: Named) -> Aligned:
+def replay_named(program: Program, named: Named, *, stacks: bool = False) -> Aligned:
     """Run ``program`` in the order of ``named``, as far as that is possible.
 
     Args:
         program: As it is now.
         named: From ``Failure.named``, or read from a file.
+        stacks: Record places with all their callers.
 
     Raises:
         TokenError: The token in ``named`` cannot be read.
         KeyboardInterrupt: Ctrl-C, or the program blocked in something that is not controlled.
     """
     token = decode(named.token)
-    setup = setup_of(token)
+    setup = replace(setup_of(token), stacks=stacks)
     edges = [witness_of(edge) for edge in token.edges]
     places = _Places(named.operations)
     with Stage(setup.hang_seconds, control=setup.control) as stage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -345,7 +346,14 @@ def record(
         return choose
 
     core, recorder = stage.run(
-        program, rules, setup.limits(), noting, schedule, record=True, film=film
+        program,
+        rules,
+        setup.limits(),
+        noting,
+        schedule,
+        record=True,
+        film=film,
+        stacks=setup.stacks,
     )
     assert recorder is not None
     return Recording(core, recorder, taken, edges)
@@ -364,8 +372,15 @@ def replay(program: Program, token: str) -> Failure | None:
     return replay_story(program, token)[0]
 
 
-def replay_story(program: Program, token: str) -> tuple[Failure | None, Story]:
+def replay_story(
+    program: Program, token: str, *, stacks: bool = False
+) -> tuple[Failure | None, Story]:
     """``replay``, with the story also of a schedule that no longer fails.
+
+    Args:
+        program: As for ``explore``.
+        token: Of the schedule.
+        stacks: Record places with all their callers.
 
     Returns:
         The failure or None, and the story.
@@ -375,7 +390,7 @@ def replay_story(program: Program, token: str) -> tuple[Failure | None, Story]:
         ReplayDivergence: The schedule does not fit ``program`` (any more).
     """
     wanted = decode(token)
-    setup = setup_of(wanted)
+    setup = replace(setup_of(wanted), stacks=stacks)
     deviations = Deviations(unpack(wanted.deviations))
     edges = [witness_of(edge) for edge in wanted.edges]
     with Stage(setup.hang_seconds, control=setup.control) as stage:

@@ -49,6 +49,7 @@ class Setup:
             at every decision anyway.
         predict: So many of the first schedules are recorded, and judged for deadlocks that they
             could have reached; 0 for none.
+        stacks: Recordings have places with all their callers.
     """
 
     strategy: str = "portfolio"
@@ -66,6 +67,7 @@ class Setup:
     control: tuple[str, ...] = ()
     mode: str = "controlled"
     predict: int = 0
+    stacks: bool = False
 
     def check(self) -> None:
         """Refuse what cannot work.

@@ -100,12 +100,13 @@ class Stage:
         *,
         record: bool = False,
         film: bool = True,
+        stacks: bool = False,
     ) -> tuple[Core, TraceRecorder | None]:
         """Run one schedule, recorded where that is asked for; see ``engine.schedule.run``."""
         self._give_way()
         rules.begin(schedule)
         CORE.schedule = schedule
-        recorder = TraceRecorder(CORE, film=film) if record else None
+        recorder = TraceRecorder(CORE, film=film, stacks=stacks) if record else None
         self._watchdog.schedule(schedule or -1)
         begin_patched(self.pool)
         before = sys.gettrace()

@@ -56,6 +56,35 @@ class Site(msgspec.Struct, frozen=True):
         return f"{self.file}:{self.line}"
 
 
+class Stack(Site, frozen=True):
+    """A place, and how the program came there; equal to the place alone, whoever called.
+
+    Attributes:
+        callers: Where the functions were called in which it lies, the innermost first.
+    """
+
+    callers: tuple[Site, ...] = ()
+
+    @property
+    def place(self) -> Site:
+        """The place alone."""
+        return Site(self.module, self.qualname, self.ordinal, self.file, self.line)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare places."""
+        theirs = other.place if isinstance(other, Stack) else other
+        return self.place == theirs
+
+    def __hash__(self) -> int:
+        """As that of the place."""
+        return hash(self.place)
+
+
+def place_alone(site: Site | None) -> Site | None:
+    """Leave out how the program came to a place."""
+    return site.place if isinstance(site, Stack) else site
+
+
 class ObjectInfo(msgspec.Struct, frozen=True):
     """What is known of a primitive beyond its name.
 

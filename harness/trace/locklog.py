@@ -27,6 +27,9 @@ the first use of its number. Everything else is an event, an array:
 ``note``    a remark, ``extra.text``; ``lost``: ``extra.n`` events were not written
 ==========  ====================================================================================
 
+``site`` is where the thread stands, and ``stk``, where stacks were asked for, how it came there: a
+``stk`` definition lists sites, the innermost first.
+
 ``mode`` is ``x`` (exclusive), ``s`` (shared) or empty; ``extra.o`` is a nesting order. In a
 controlled run ``ts`` is the step, so that the same schedule gives the same bytes; in a free run it
 is nanoseconds, and the header's ``clock`` says so.
@@ -46,7 +49,7 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.lockorder.classes import LockFlags, flag_names
-from harness.trace.events import ObjectInfo, Site, Step, Story, ThreadState, as_json
+from harness.trace.events import ObjectInfo, Site, Stack, Step, Story, ThreadState, as_json
 from harness.trace.packed import check, packing
 
 VERSION: Final = 1
@@ -464,6 +467,7 @@ class _RunWriter:
         self._classes: dict[str, int] = {}
         self._locks: dict[str, int] = {}
         self._sites: dict[Site, int] = {}
+        self._stacks: dict[tuple[int, ...], int] = {}
         self._defined: set[int] = set()
 
     def line(self, value: dict[str, Any] | list[Any]) -> None:
@@ -490,7 +494,7 @@ class _RunWriter:
             number,
             draft.mode,
             site,
-            0,
+            self._stack(draft.site) if isinstance(draft.site, Stack) else 0,
         ]
         self.line([*fields, draft.extra] if draft.extra else fields)
 
@@ -524,3 +528,10 @@ class _RunWriter:
             fields = {"d": "site", "id": number, "f": site.file, "l": site.line}
             self.line({**fields, "fn": site.qualname, "m": site.module, "o": site.ordinal})
         return self._sites[site]
+
+    def _stack(self, stack: Stack) -> int:
+        sites = (self._site(stack), *map(self._site, stack.callers))
+        if sites not in self._stacks:
+            number = self._stacks[sites] = len(self._stacks) + 1
+            self.line({"d": "stk", "id": number, "s": sites})
+        return self._stacks[sites]

@@ -5,6 +5,7 @@ An acquisition is judged when the lock is wanted, so that one that never came tr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
@@ -12,7 +13,7 @@ from harness.errors import UsageError
 from harness.lockorder.classes import LockClass
 from harness.lockorder.findings import EXCLUSIVE, SHARED
 from harness.lockorder.rules import LockRules
-from harness.trace.events import Site
+from harness.trace.events import Site, Stack
 from harness.trace.locklog import Definition, Event
 from harness.trace.lockread import Record
 from harness.trace.loghot import NANOSECONDS, LogHot
@@ -68,8 +69,9 @@ class LogRun:
         self.contexts = False  # some thread was inside one
         self.locks: dict[int, Lock] = {}
         self.threads: dict[int, Thread] = {}
+        # By number; a stack has its own, below 0.
         self.sites: dict[int, Site | None] = {0: None}
-        self.stacks: dict[int, int] = {0: 0}
+        self.stacked = False
         self.kept: list[Event] = []
         self.races: LogRaces | None = None  # from the first object that is no lock
         unit = NANOSECONDS.get(clock)
@@ -84,6 +86,8 @@ class LogRun:
             start: Index of the first one to play.
             first: Line of the record of index 0.
         """
+        if self.stacked:
+            self._as_stacks(records, start)
         seq, ts = self.seq, self.ts
         index = start
         for index in range(start, len(records)):
@@ -129,13 +133,15 @@ class LogRun:
 
     def define(self, read: Definition) -> None:
         """Give a number its meaning."""
-        if read.d == "site":
+        if read.id < 0 and read.d in ("site", "stk"):
+            self.breach("LOG001", f"{read.d} {read.id}: a number below 0")
+        elif read.d == "site":
             key = (read.m, read.fn, read.o, read.f, read.l)
             self.sites[read.id] = self.judge.sites.get(key) or self.judge.sites.setdefault(
                 key, Site(*key)
             )
         elif read.d == "stk":
-            self.stacks[read.id] = read.s[0] if read.s else 0
+            self._define_stack(read)
         elif read.d == "thr":
             self.threads[read.id] = Thread(read.name or f"thread {read.id}")
         elif read.d == "cls":
@@ -162,6 +168,25 @@ class LogRun:
             self.locks[read.id] = made
         else:
             self.breach("LOG001", f"unknown definition {read.d!r}")
+
+    def _define_stack(self, read: Definition) -> None:
+        """Give the number of a stack its meaning."""
+        known = [site for number in read.s if (site := self.sites.get(number)) is not None]
+        if len(known) < len(read.s):
+            self.breach("LOG003", f"stack {read.id} is of sites that are not defined")
+        elif known:
+            top, callers = known[0], tuple(known[1:])
+            place = (top.module, top.qualname, top.ordinal, top.file, top.line)
+            self.sites[-read.id] = Stack(*place, callers)
+            self.stacked = True
+
+    def _as_stacks(self, records: list[Record], start: int) -> None:
+        """Let events that have a stack name it as their place, up to a record that is none."""
+        for event in itertools.islice(records, start, None):
+            if type(event) is not Event:
+                break
+            if -event.stk in self.sites and event.stk:
+                event.site = -event.stk
 
     def backwards(self, event: Event, seq: int, ts: float) -> None:
         """Note an event that is older than the one before it."""
@@ -192,7 +217,7 @@ class LogRun:
 
     def site(self, event: Event) -> Site | None:
         """Return the place of an event."""
-        number = event.site or self.stacks.get(event.stk, 0)
+        number = event.site
         if number not in self.sites:
             self.breach("LOG003", f"site {number} is not defined")
             self.sites[number] = None
@@ -356,7 +381,7 @@ class LogRun:
 
     def place(self, event: Event) -> Site | None:
         """Return the place of an event."""
-        return self.sites.get(event.site or self.stacks.get(event.stk, 0))
+        return self.sites.get(event.site)
 
     def since(self, lock: Lock, tid: int) -> Site | None:
         """Return where a thread acquired a lock that it holds."""

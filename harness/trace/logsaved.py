@@ -15,7 +15,7 @@ from harness.lockorder.deadlocks import Counted, named
 from harness.lockorder.findings import Finding, Witness
 from harness.lockorder.graph import Link, Pair
 from harness.lockorder.rules import _Direct
-from harness.trace.events import Site
+from harness.trace.events import Site, Stack
 from harness.trace.logjudge import LogJudge
 from harness.trace.logstate import Breach
 
@@ -159,6 +159,8 @@ class _Moved:
     def _site(self, site: Any) -> Site | None:
         if site is None or isinstance(site, Site):
             return site
+        if "callers" in site:
+            return msgspec.convert(site, Stack)
         key = tuple(site.items())
         found = self._sites.get(key)
         if found is None:

@@ -12,7 +12,7 @@ from harness.predict import Trace, predict
 from harness.predict.judge import Prediction, held_since
 from harness.predict.patterns import GUARDED, Pattern
 from harness.predict.trace import ACQUIRE, JOIN, WAKE, Happening, Request
-from harness.trace.events import Site
+from harness.trace.events import Site, place_alone
 from harness.trace.locklog import Event
 
 _ORDERED: Final = frozenset(("semaphore", "barrier"))
@@ -278,7 +278,7 @@ class _Teller:
         steps = []
         for request in pattern:
             site = self._names.place(self._trace.requests[request][0].tag)
-            steps.append((self._wanted(request), request.shared, repr(site)))
+            steps.append((self._wanted(request), request.shared, repr(place_alone(site))))
         start = steps.index(min(steps))
         return tuple(steps[start:] + steps[:start])
 

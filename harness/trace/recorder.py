@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from harness.engine.core import Core
-from harness.engine.finding import Finding, place, place_of
+from harness.engine.finding import Finding, place_of, stack_of
 from harness.engine.thread import Group, Thread
 from harness.engine.view import View
 from harness.lockorder.classes import LockClass, LockFlags
-from harness.trace.events import Claim, Frame, ObjectInfo, Site, Step, ThreadState, Wait
+from harness.trace.events import Claim, Frame, ObjectInfo, Site, Stack, Step, ThreadState, Wait
 from harness.trace.film import Film
 from harness.trace.site import site_of
 
@@ -57,13 +57,15 @@ class TraceRecorder:
         final: Where each thread stood when the schedule ended.
     """
 
-    def __init__(self, core: Core, *, film: bool = True) -> None:
+    def __init__(self, core: Core, *, film: bool = True, stacks: bool = False) -> None:
         """Begin with nothing seen.
 
         Args:
             core: The engine whose schedule is about to run.
             film: Whether to look at the program's views.
+            stacks: Whether places are recorded with all their callers.
         """
+        self._stacks = stacks
         self._core = core
         self._published: dict[int, _Publication] = {}
         self.steps: list[Step] = []
@@ -80,8 +82,18 @@ class TraceRecorder:
         if not thread.enabled:
             self._limits[thread.index] = thread.deadline is not None
         self._published[thread.index] = _Publication(
-            site_of(place_of(thread)), self._core.steps + 1, waited=not thread.enabled
+            self._site_of(thread), self._core.steps + 1, waited=not thread.enabled
         )
+
+    def _site_of(self, thread: Thread) -> Site | None:
+        """Where a thread stands."""
+        if not self._stacks:
+            return site_of(place_of(thread))
+        sites = [site for each in stack_of(thread) if (site := site_of(each)) is not None]
+        if not sites:
+            return None
+        top = sites[0]
+        return Stack(top.module, top.qualname, top.ordinal, top.file, top.line, tuple(sites[1:]))
 
     def step(self, thread: Thread, steps: int) -> None:
         """``thread`` takes step number ``steps``."""
@@ -175,7 +187,7 @@ class TraceRecorder:
             made = Claim(
                 self._core.cur.index,
                 "" if lock is None else self._meet(lock),
-                site_of(place()),
+                self._site_of(self._core.cur),
                 what,
                 shared=hasattr(lock, "readers"),
             )
@@ -212,7 +224,7 @@ class TraceRecorder:
             "running" if running or thread.enabled else "blocked",
             thread.kind,
             self._label(thread),
-            site_of(place_of(thread)),
+            self._site_of(thread),
             held,
             thread.index,
             0 if publication is None else publication.published,

@@ -474,6 +474,19 @@ def test_a_lock_log_of_all_marked_tests_shows_what_no_single_one_does(
     assert (pytester.path / "again.jsonl").read_bytes() == read
 
 
+def test_the_lock_log_has_whole_stacks_where_they_are_wanted(
+    run, pytester: pytest.Pytester
+) -> None:
+    through = ORDERS.replace("parallel(one, one)", "parallel(*[lambda: one()] * 2)")
+    run(through, "--lock-log", "x.jsonl", "--lock-log-stacks").assert_outcomes(passed=3)
+    (finding,) = audited(pytester.path / "x.jsonl").findings
+    callers = [each.rpartition(" in ")[2] for e in finding.edges for each in e.inner_stack]
+    assert callers == ["nested.<locals>.<lambda>"] * 2
+    refused = run(ORDERS, "--lock-log-stacks")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines(["ERROR: --lock-log-stacks: give --lock-log FILE too"])
+
+
 def test_a_replayed_token_is_logged(run, pytester: pytest.Pytester) -> None:
     token = token_of(run(RACE))
     run(RACE, "--schedule-token", token, "--lock-log", "one.jsonl").assert_outcomes(failed=1)
