@@ -23,6 +23,7 @@ from harness.strategies.profile import Profile
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
     from harness.engine.thread import Thread
+    from harness.strategies.lookout import Lookout
 
 _REGISTRY: Final[dict[str, type[Strategy]]] = {}
 
@@ -205,13 +206,20 @@ def numbers(block: Callable[[], bytes]) -> Callable[[], int]:
 _NUMBERS: Final = struct.Struct("<16I")
 
 
-def deciding(core: Core, pick: Callable[[list[Thread]], Thread], *, always: bool = False) -> Choose:
+def deciding(
+    core: Core,
+    pick: Callable[[list[Thread]], Thread],
+    *,
+    always: bool = False,
+    lookout: Lookout | None = None,
+) -> Choose:
     """A ``choose`` around ``pick``, for strategies whose speed is not critical.
 
     Args:
         core: The engine.
         pick: Called with the enabled threads in the order of their creation.
         always: Call it also where one thread only can run; otherwise where there is a decision.
+        lookout: Looks for threads that spin.
     """
     run = core.run
     record = core.choices.append
@@ -219,6 +227,8 @@ def deciding(core: Core, pick: Callable[[list[Thread]], Thread], *, always: bool
     def choose() -> Thread:
         core.steps = steps = core.steps + 1
         if steps > core.limit:
+            if lookout is not None:
+                return lookout.due(choose)
             core.over()
         if len(run) == 1:
             return pick(run) if always else run[0]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.strategies.base import Blocks, Options, Strategy, deciding, numbers, register
+from harness.strategies.lookout import Lookout
 from harness.strategies.lore import NOTHING, Lore
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Mutate(Strategy):
         corpus = self._lore.corpus
         # The newer, the likelier.
         kept = corpus[max(draw(), draw()) * len(corpus) >> 32] if corpus else ()
-        return deciding(core, _Follower(core, kept, draw).pick)
+        lookout = Lookout(core, fair=True)
+        return deciding(core, _Follower(core, kept, draw).pick, lookout=lookout)
 
 
 class _Follower:
@@ -58,7 +60,6 @@ class _Follower:
         self._core = core
         self._kept = kept
         self._draw = draw
-        self._at = 0
         self._end = len(kept)
         self._turns: set[int] = set()
         if not kept:
@@ -74,8 +75,7 @@ class _Follower:
 
     def pick(self, enabled: list[Thread]) -> Thread:
         """The next thread."""
-        at = self._at
-        self._at += 1
+        at = len(self._core.choices)
         if at >= self._end or at in self._turns:
             return enabled[self._draw() * len(enabled) >> 32]
         wanted = self._kept[at]

@@ -8,8 +8,8 @@ We depart from the paper in four ways. Steps with a single enabled thread are no
 is decided there (as section 4.1 suggests). *k* comes from pilot schedules of the same seed, as the
 steps between the first decision and the end: an upper bound of the decisions in any order. Change
 points are at most half of *k*: beyond that nearly every step would be one, and the schedule
-would degenerate to a rotation. A thread that yields falls behind all others, or a spin loop would
-never end.
+would degenerate to a rotation. A thread that yields falls behind all others, or a loop that waits
+politely would never end; for those that just spin see ``lookout``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from harness.strategies.base import Options, Strategy, register
+from harness.strategies.lookout import Lookout
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
@@ -50,8 +51,8 @@ class Pct(Strategy):
         changes = min(self.options.depth - 1, max(length // 2, 1))
         # Decision numbers, the next one last; a sentinel that never comes ends the list.
         points = [-1, *sorted(sample(draw, length, changes), reverse=True)]
-        run = core.run
-        choices = core.choices
+        due = Lookout(core, fair=False).due
+        run, choices = core.run, core.choices
         decisions = lowest = 0
         next_change = points.pop()
         # The last step that was looked at, and whether it was a decision. Between two looks the
@@ -65,7 +66,7 @@ class Pct(Strategy):
             if steps <= core.steady:
                 return core.cur
             if steps > core.limit:
-                core.over()
+                return due(choose)
             return look(steps)
 
         def look(steps: int) -> Thread:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from harness.strategies.base import Blocks, Options, Strategy, deciding, numbers, register
+from harness.strategies.lookout import Lookout
 from harness.strategies.profile import races
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class PartialOrderSampling(Strategy):
             thread.rank = None
             return thread
 
-        return deciding(core, pick, always=True)
+        return deciding(core, pick, always=True, lookout=Lookout(core, fair=True))
 
 
 def highest(enabled: list[Thread], draw: Callable[[], int]) -> Thread:

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from harness.strategies.base import Blocks, Options, Strategy, register
+from harness.strategies.lookout import Lookout
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
@@ -32,6 +33,7 @@ class RandomWalk(Strategy):
     def begin(self, core: Core, schedule: int) -> Choose:
         """See ``Strategy.begin``."""
         block = self._blocks.of(schedule)
+        due = Lookout(core, fair=True).due
         run = core.run
         record = core.choices.append
         draws: list[int] = []
@@ -39,7 +41,7 @@ class RandomWalk(Strategy):
         def choose() -> Thread:
             core.steps = steps = core.steps + 1
             if steps > core.limit:
-                core.over()
+                return due(choose)
             n = len(run)
             if n == 1:
                 return run[0]

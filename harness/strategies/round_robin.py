@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.strategies.base import Strategy, deciding, register
+from harness.strategies.lookout import Lookout
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
@@ -37,4 +38,4 @@ class RoundRobin(Strategy):
                     return thread
             return enabled[0]
 
-        return deciding(core, pick)
+        return deciding(core, pick, lookout=Lookout(core, fair=True))

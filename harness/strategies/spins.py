@@ -2,7 +2,7 @@
 
 A search that enumerates would run such a loop for ever before it lets anybody else run, and then
 once more for each number of rounds. So a thread that spins is left out of its choices until another
-thread changes something that the loop reads.
+thread changes something that the loop reads. See ``lookout`` for strategies that draw.
 
 A loop is taken for a spin where it came around a few times with nothing but looks (reads, failed
 attempts, yields), at the same place, with the very same objects in its local variables. A ``for``
@@ -36,6 +36,8 @@ _ATTEMPTS: Final = {"compare-exchange": "_value", "try-acquire": "owner"}
 _BACK: Final = frozenset({"queue-block", "re-acquire", "wait"})
 # They may change other objects than the one that they are on.
 _WIDE: Final = frozenset({"interrupt", "notify", "queue-block", "queue-wake", "wait"})
+# How far back a place is looked for, in looks: a round of a loop hardly has more.
+_RECENT: Final = 32
 
 # Where a thread stands: place and local variables of each frame, the loop's own frame last.
 Stand = tuple[list[tuple[CodeType, int, dict[str, object]]], FrameType]
@@ -120,8 +122,10 @@ class Spins:
         """``thread``, which has looked, announced its next operation: has it been here before?"""
         looks = self._looks[thread.index]
         rounds = 1 if thread.early else ROUNDS
-        if not thread.early and thread.kind not in _LOOKS and thread.kind not in _ATTEMPTS:
+        if not looking(thread):
             return
+        if any(other is thread.obj for other in self._held.get(thread.index, ())):
+            return  # known to spin, and chosen because all others do
         if looks.count < rounds or len(looks.stands) == len(looks.objects):
             return
         stand = _standing()
@@ -129,9 +133,15 @@ class Spins:
         looks.stands.append(stand)
         if stand is None:
             return
-        same = [i for i, other in enumerate(looks.stands) if other and _same(stand, other)]
+        recent = range(max(0, len(looks.stands) - _RECENT), len(looks.stands))
+        same = [i for i in recent if (other := looks.stands[i]) and _same(stand, other)]
         if len(same) > rounds:
             self._held[thread.index] = looks.objects[same[0] :]
+
+
+def looking(thread: Thread) -> bool:
+    """Whether the operation that ``thread`` has announced may be part of a spin."""
+    return thread.early or thread.kind in _LOOKS or thread.kind in _ATTEMPTS
 
 
 def _standing() -> Stand | None:

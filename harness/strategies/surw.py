@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.strategies.base import Blocks, Options, Strategy, deciding, numbers, register
+from harness.strategies.lookout import Lookout
 from harness.strategies.pos import AFRESH, highest
 from harness.strategies.profile import Weights
 
@@ -47,7 +48,8 @@ class SelectivelyUniform(Strategy):
         """See ``Strategy.begin``."""
         draw = numbers(self._blocks.of(schedule))
         turns = _Turns(core, self.options, self._object(draw()), draw)
-        return deciding(core, turns.pick, always=True)
+        lookout = Lookout(core, fair=True)
+        return deciding(core, turns.pick, always=True, lookout=lookout)
 
     def _object(self, number: int) -> int | None:
         """The object of one schedule, by its order of creation; None where nothing is shared."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.strategies.base import Blocks, Options, Strategy, deciding, numbers, register
+from harness.strategies.lookout import Lookout
 from harness.strategies.profile import Weights
 
 if TYPE_CHECKING:
@@ -46,4 +47,4 @@ class UniformRandomWalk(Strategy):
             weights.spend(thread)
             return thread
 
-        return deciding(core, pick, always=True)
+        return deciding(core, pick, always=True, lookout=Lookout(core, fair=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -14,12 +15,18 @@ from harness import (
     WaitQueue,
     explore,
     parallel,
+    replay,
     sleep,
+    spawn,
     yield_now,
 )
-from harness.strategies.spins import ROUNDS
-from harness.sync import WaitResult
+from harness.engine.thread import Thread
+from harness.strategies import names, strategy_named
+from harness.strategies.lookout import STEPS
+from harness.strategies.spins import ROUNDS, Spins
+from harness.sync import WaitResult, priority_scheduling
 
+DRAWING = [name for name in names() if not strategy_named(name).sequential]
 searches = pytest.mark.parametrize("strategy", ["dfs", "dpor"])
 
 
@@ -226,3 +233,171 @@ def test_other_loops_meet_a_write_at_each_of_their_rounds(
     report = explore(program, strategy, schedules=None)
 
     assert (report.schedules, report.blocked) == (ROUNDS + 4, 0)
+
+
+# -- strategies that draw look for spins once a schedule gets long ------------------------------
+
+drawing = pytest.mark.parametrize("strategy", DRAWING)
+
+
+def _spinners(work: int, spinners: int) -> Callable[[], None]:
+    """One sets a flag after ``work`` steps and what it guards after that: too late."""
+
+    def program() -> None:
+        flag, data, cell = Shared(False, "flag"), Shared(0, "data"), Shared(0, "cell")
+
+        def send() -> None:
+            for i in range(work):
+                cell.set(i)
+            flag.set(True)
+            data.set(7)
+
+        def receive() -> None:
+            _plainly(flag)
+            assert data.get() == 7, "too early"
+
+        parallel(send, *[receive] * spinners)
+
+    return program
+
+
+@drawing
+def test_a_spin_gives_way_to_the_thread_it_waits_for(strategy: str) -> None:
+    """``pct`` alone would let it spin up to the step bound, all others let it have its share."""
+    report = explore(_flag(_plainly), strategy, schedules=40)
+
+    assert report.verdict == "pass"
+    assert report.steps < 40 * (STEPS + 50)
+
+
+@drawing
+def test_many_that_spin_leave_the_schedule_to_the_one_that_works(strategy: str) -> None:
+    work = 400
+    report = explore(_spinners(work, 9), strategy, schedules=8, stop_at_first=False)
+
+    assert report.steps < 8 * (STEPS + 2 * work + 400)
+    assert set(report.failing) <= {"assertion"}
+
+
+@drawing
+def test_a_bug_behind_a_long_spin_is_found_and_replays(strategy: str) -> None:
+    program = _spinners(STEPS, 2)
+
+    found = explore(program, strategy, schedules=60).failure
+
+    assert found is not None
+    assert found.kind == "assertion"
+    again = replay(program, found.token)
+    assert again is not None
+    assert (again.digest, again.steps, again.preemptions) == (
+        found.digest,
+        found.steps,
+        found.preemptions,
+    )
+
+
+@drawing
+def test_threads_that_spin_for_each_other_are_a_livelock_still(strategy: str) -> None:
+    def program() -> None:
+        left, right = Shared(False), Shared(False)
+        parallel(lambda: _plainly(left), lambda: _plainly(right))
+
+    report = explore(program, strategy, schedules=16, steps_max=2 * STEPS)
+
+    if strategy == "pct":  # not fair, so no proof
+        assert (report.verdict, report.failure) == ("inconclusive", None)
+        return
+    assert report.failure is not None
+    assert report.failure.kind == "livelock"
+    assert replay(program, report.failure.token) is not None
+
+
+@drawing
+def test_a_loop_that_only_seems_to_spin_is_slowed_not_stopped(strategy: str) -> None:
+    """One counts its rounds out of sight; the other has no end before it, and is no spin."""
+
+    def program() -> None:
+        cell, over, rounds = Shared(0), Shared(False), [0]
+
+        def count() -> None:
+            while rounds[0] < STEPS * 3 // 4:
+                cell.get()
+                rounds[0] += 1
+            over.set(True)
+
+        def wait() -> None:
+            turns = 0
+            while not over.get():
+                turns += 1
+
+        parallel(count, wait)
+
+    report = explore(program, strategy, schedules=2, steps_max=8_000)
+
+    assert report.failure is None
+    assert strategy == "pct" or report.verdict == "pass"
+
+
+def test_an_urgent_spin_starves_what_it_waits_for() -> None:
+    def program() -> None:
+        flag = Shared(False)
+        priority_scheduling()
+        urgent = spawn(_plainly, flag, priority=1)
+        flag.set(True)
+        urgent.join()
+
+    report = explore(program, "random", schedules=4, steps_max=3 * STEPS)
+
+    assert report.failure is not None
+    assert report.failure.kind == "livelock"
+
+
+@drawing
+def test_polling_under_a_lock_ends_by_its_sleep(strategy: str) -> None:
+    """Virtual time stands still while anybody can run, so a sleep gives way to all others."""
+
+    def program() -> None:
+        lock, flag = Mutex("m"), Shared(False, "flag")
+
+        def poll() -> None:
+            while True:
+                with lock:
+                    if flag.get():
+                        return
+                sleep(1)
+
+        def send() -> None:
+            with lock:
+                flag.set(True)
+
+        parallel(poll, poll, send)
+
+    for early in (False, True):
+        report = explore(program, strategy, schedules=40, early_timeouts=early)
+
+        assert report.verdict == "pass"
+        assert report.steps < 40 * STEPS
+
+
+@pytest.mark.parametrize("strategy", ["pct", "random"])
+def test_a_schedule_without_a_spin_is_hardly_watched(
+    strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never before the first look; then a while after each of some looks, ever further apart."""
+    watched = [0]
+    choosing = Spins.choosing
+
+    def counted(spins: Spins, enabled: list[Thread]) -> list[Thread]:
+        watched[0] += 1
+        return choosing(spins, enabled)
+
+    monkeypatch.setattr(Spins, "choosing", counted)
+
+    def program(rounds: int) -> None:
+        cell = Shared(0)
+        parallel(*[lambda: [cell.get() for _ in range(rounds)]] * 2)
+
+    explore(partial(program, STEPS // 2 - 1), strategy, schedules=1)
+    assert watched == [0]
+    explore(partial(program, 10 * STEPS), strategy, schedules=1)
+    assert 0 < watched[0] < (4 if strategy == "pct" else 16) * 4 * (STEPS + 1)
