@@ -48,7 +48,7 @@ FOLDERS_VARIABLE: Final = "LOCKLOOM_SCENARIOS"
 
 _REGISTRY: Final[dict[str, Scenario]] = {}
 # Verdict of an exploration that did what its scenario says it should.
-_VERDICT_EXPECTED: Final = {"clean": "pass", "finding": "fail", "inconclusive": "inconclusive"}
+VERDICT_EXPECTED: Final = {"clean": "pass", "finding": "fail", "inconclusive": "inconclusive"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Scenario:
     @property
     def expected_verdict(self) -> str:
         """The verdict that an exploration of it must have."""
-        return _VERDICT_EXPECTED[self.expected]
+        return VERDICT_EXPECTED[self.expected]
 
 
 class Context:

@@ -64,6 +64,7 @@ def of_result(result: Result) -> Document:
     return {
         "name": result.entry.name,
         "verdict": result.verdict,
+        "expected": result.entry.expected,
         "reason": result.reason,
         "schedules": result.schedules,
         "steps": 0 if exploration is None else exploration.steps,

@@ -6,7 +6,7 @@ pages are made by replaying their tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -19,7 +19,7 @@ from harness.trace.page import Data, graph_data, render
 from harness.trace.token import decode
 from stress import given, work
 from stress.artefacts import ROOT
-from stress.catalogue import Spec
+from stress.catalogue import VERDICT_EXPECTED, Expected, Spec
 from stress.documents import Document
 from stress.given import Count
 from stress.program import PROGRAM
@@ -59,6 +59,7 @@ class _Scenario(msgspec.Struct):
     seconds: _Amount
     failures: list[_Failure]
     evidence: _Evidence | None = None
+    expected: Expected = "clean"
 
 
 class _Part(msgspec.Struct):
@@ -177,7 +178,7 @@ def page(
                 ["seed", str(document["seed"])],
                 ["schedules", f"{schedules:,}"],
                 ["scenarios", str(len(scenarios))],
-                ["findings", str(len(findings))],
+                ["findings", _counted(findings)],
             ],
             "parts": document.get("parts", []),
             "findings": findings,
@@ -188,6 +189,11 @@ def page(
     )
 
 
+def _counted(findings: Sequence[Data]) -> str:
+    expected = sum(finding["expected"] for finding in findings)
+    return f"{len(findings)} ({expected} expected)" if expected else str(len(findings))
+
+
 def _grouped(findings: Iterable[Data]) -> list[Data]:
     """One of each fingerprint, with every place that has it."""
     first: dict[str, Data] = {}
@@ -195,6 +201,7 @@ def _grouped(findings: Iterable[Data]) -> list[Data]:
         known = first.setdefault(finding["fingerprint"], finding)
         if known is not finding:
             known["where"] += f", {finding['where']}"
+            known["expected"] &= finding["expected"]
     return list(first.values())
 
 
@@ -210,6 +217,7 @@ def _findings(document: Mapping[str, Any]) -> Iterator[Data]:
                 "preemptions": failure["preemptions"],
                 "message": _first_line(failure["message"]),
                 "token": failure["token"],
+                "expected": scenario.get("expected", "clean") == "finding",
             }
     for catch in (document.get("defects") or {}).get("mutants", ()):
         if catch["token"] is not None:
@@ -222,6 +230,7 @@ def _findings(document: Mapping[str, Any]) -> Iterator[Data]:
                 "preemptions": "",
                 "message": f"found by {catch['oracle']}",
                 "token": catch["token"],
+                "expected": True,
             }
 
 
@@ -243,9 +252,11 @@ def _story(token: str, *, pairs: bool) -> Data | None:
 
 def _scenario(one: Mapping[str, Any]) -> Data:
     seconds = one["seconds"]
+    expected = one.get("expected", "clean")
     return {
         "name": one["name"],
         "verdict": one["verdict"],
+        "as_it_must": expected != "clean" and one["verdict"] == VERDICT_EXPECTED[expected],
         "reason": one["reason"],
         "schedules": one["schedules"],
         "steps": one["steps"],
@@ -260,7 +271,8 @@ def _seen(one: Mapping[str, Any]) -> str:
     if not evidence or not evidence["looked"]:
         return ""
     unseen = f", about {evidence['unseen']:,.0f} unseen" if evidence["unseen"] >= 1 else ""
-    return f"{evidence['classes']:,} classes{unseen}; next new: {evidence['new_class']:.0%}"
+    seen = f"{evidence['classes']:,} class{'' if evidence['classes'] == 1 else 'es'}"
+    return f"{seen}{unseen}; next new: {evidence['new_class']:.0%}"
 
 
 def _growth(one: Mapping[str, Any]) -> list[list[int]]:

@@ -42,6 +42,26 @@ WHOLE_FILM = """(last) => Array.from({ length: last }, (_, at) => {
   return Object.fromEntries([...document.querySelectorAll(".thing")].map((thing) => [
     thing.dataset.thing, thing.closest(".place").querySelector("h4").textContent]));
 })"""
+# Texts of rows that a point of an arrow lies on; the line of a text has room above and below.
+CROSSED = """() => [...document.querySelectorAll(".row .text")].filter((text) => {
+  const range = document.createRange();
+  range.selectNodeContents(text);
+  const box = range.getBoundingClientRect();
+  const right = Math.min(box.right, text.getBoundingClientRect().right);
+  return [...document.querySelectorAll(".lanes path.arrow")].some((arrow) => {
+    const at = arrow.getScreenCTM();
+    const length = arrow.getTotalLength();
+    return Array.from({ length: Math.ceil(length) + 1 }, (_, n) =>
+      arrow.getPointAtLength(Math.min(n, length)).matrixTransform(at))
+      .some(({ x, y }) => box.left < x && x < right && box.top + 2 < y && y < box.bottom - 2);
+  });
+}).map((text) => text.textContent)"""
+# Edges of a lock graph that leave its frame.
+CUT_OFF = """() => [...document.querySelectorAll(".graph svg")].flatMap((graph) => {
+  const frame = graph.getBoundingClientRect();
+  return [...graph.querySelectorAll(".edge")].map((edge) => edge.getBoundingClientRect())
+    .filter((box) => box.top < frame.top || box.bottom > frame.bottom);
+}).length"""
 
 
 def hand_over() -> None:
@@ -258,6 +278,15 @@ def test_quiet_steps_are_folded_and_a_click_opens_them(
         assert height(page) >= len(story.steps) * 22
 
 
+def test_no_arrow_crosses_a_text(
+    browser: Browser, lost_page: tuple[Path, Story], deadlock: tuple[Path, Story]
+) -> None:
+    for path, story in (lost_page, deadlock):
+        with opened(browser, path) as page:
+            assert page.locator("path.arrow").count() >= len(story.final) - 1
+            assert page.evaluate(CROSSED) == []
+
+
 def test_the_passing_order_stands_beside_the_failing_one(
     browser: Browser, deadlock: tuple[Path, Story]
 ) -> None:
@@ -464,5 +493,8 @@ def test_a_campaign_leads_from_each_finding_to_its_story(
         assert page.locator("figure path").count() >= 6
         assert page.locator(".campaign .graph .edge").count() > 5
         page.screenshot(path=pictures / "campaign.png")
+        assert "fail, as it must" in shown
+        assert "assertion, expected" in shown
+        assert page.evaluate(CUT_OFF) == 0
         page.get_by_role("button", name=failure["fingerprint"]).click()
         assert page.locator("#story h1").inner_text() == "✗ assertion in canary"

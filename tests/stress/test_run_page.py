@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stress_cli import Cli
+from stress_cli import Cli, run_stress
 
 from harness.errors import UsageError
 from stress import run_page
@@ -41,6 +41,32 @@ def test_a_run_draws_what_it_found(cli: Cli, tmp_path: Path) -> None:
     assert clean["seen"].startswith(f"{seen['classes']:,} classes")
     (curve,) = [one for one in shown["campaign"]["curves"] if one["name"] == "toy-clean"]
     assert curve["points"][-1] == [seen["looked"], seen["classes"]]
+
+
+def test_a_finding_that_must_be_there_is_shown_as_expected(tmp_path: Path) -> None:
+    names = ["canary", "vacuous", "close-lender"]
+    ran = run_stress(
+        tmp_path, "run", *names, "--schedules", "20", "--html", "a.html", "--json", scenarios=None
+    )
+    shown = data_of(tmp_path / "a.html")["campaign"]
+
+    assert [one["expected"] for one in ran.json["scenarios"]] == [
+        "clean",
+        "finding",
+        "inconclusive",
+    ]
+    assert [(one["name"], one["verdict"], one["as_it_must"]) for one in shown["scenarios"]] == [
+        ("close-lender", "pass", False),
+        ("canary", "fail", True),
+        ("vacuous", "inconclusive", True),
+    ]
+    assert [finding["expected"] for finding in shown["findings"]] == [True]
+    assert ["findings", "1 (1 expected)"] in shown["facts"]
+    # Where it comes out otherwise, nothing is as it must be; and old documents have no expectation.
+    (canary,) = [one for one in ran.json["scenarios"] if one["name"] == "canary"]
+    assert not run_page._scenario({**canary, "verdict": "pass"})["as_it_must"]
+    del canary["expected"]
+    assert not run_page._scenario(canary)["as_it_must"]
 
 
 def test_the_report_of_a_folder_is_made_from_what_the_run_left(cli: Cli, tmp_path: Path) -> None:

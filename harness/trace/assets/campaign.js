@@ -2,7 +2,8 @@
 // A campaign: its parts, scenarios with their rates, findings by fingerprint, the lock graph of all.
 
 function campaignNode(campaign, onpick) {
-  const verdict = (text) => el("b", { class: text === "pass" ? "good" : "bad" }, text);
+  const verdict = (text, asItMust) =>
+    el("b", { class: text === "pass" || asItMust ? "good" : "bad" }, asItMust ? `${text}, as it must` : text);
   const fastest = Math.max(1, ...campaign.scenarios.map((one) => one.rate));
   const meter = (value, most, text) => {
     const bar = el("div", {});
@@ -25,11 +26,11 @@ function campaignNode(campaign, onpick) {
       campaign.findings.map((one) => [
         one.story === null ? el("code", {}, one.fingerprint)
           : el("button", { type: "button", class: "finding", onclick: () => onpick(one.story) }, one.fingerprint),
-        one.kind, one.where, one.schedule, one.preemptions, one.least, one.message]), [3, 4, 5]))));
+        one.expected ? `${one.kind}, expected` : one.kind, one.where, one.schedule, one.preemptions, one.least, one.message]), [3, 4, 5]))));
   }
   parts.push(section("Scenarios", el("div", { class: "panel" }, table(
     ["scenario", "verdict", "schedules", "steps", "schedules per second", "behaviour seen", "reason"],
-    campaign.scenarios.map((one) => [one.name, verdict(one.verdict), count(one.schedules), count(one.steps),
+    campaign.scenarios.map((one) => [one.name, verdict(one.verdict, one.as_it_must), count(one.schedules), count(one.steps),
       meter(one.rate, fastest, count(Math.round(one.rate))), one.seen, one.reason]), [2, 3]))));
   if (campaign.curves.length) parts.push(section("New behaviour over time", [el("p", { class: "quiet" },
     "Classes of schedules (those that differ in more than the order of steps that commute) over schedules looked at; the grey line is one new class each."),

@@ -3,7 +3,7 @@
 // Only the rows in sight are in the document, so a long schedule costs no more than a short one.
 
 const ROW = 22;
-const NUMBER = 52;
+const NUMBER = 60;
 const GUTTER = 7;
 
 class Run {
@@ -120,7 +120,7 @@ class Lanes {
     const count = this.run.threads.length;
     const room = Math.max(300, this.rows.clientWidth - NUMBER);
     // The thread that starts the others has little to say besides.
-    const weights = this.run.threads.map(([index]) => (index === 0 && count > 2 ? 0.6 : 1));
+    const weights = this.run.threads.map(([index]) => (index === 0 && count > 2 ? 0.65 : 1));
     const all = weights.reduce((sum, weight) => sum + weight, 0);
     this.widths = weights.map((weight) => Math.max(70, Math.min(320, (room * weight) / all)));
     this.left = [];
@@ -197,7 +197,7 @@ class Lanes {
     }
     text.style.left = `${this.x(lane) + 3 * GUTTER + 4}px`;
     // Over the bars of the next lane only where the row says how it ended.
-    if (lane + 1 < this.left.length && !item.end) text.style.maxWidth = `${this.widths[lane] - 3 * GUTTER - 6}px`;
+    if (lane + 1 < this.left.length && !item.end) text.style.maxWidth = `${this.widths[lane] - 3 * GUTTER - 16}px`;
     text.title = text.textContent;
     const node = el("div", { class: now ? `${kind} now` : kind, onclick: () => this.click(item) }, [
       el("span", { class: "number" }, String(number)), text,
@@ -253,19 +253,19 @@ class Lanes {
     replace(this.picture, parts);
   }
 
+  // Along the line under its row, down beside the target's lane, and in: never across a text.
   arrow(source, above, target, below, kind) {
-    const color = kind === "hand-off" || kind === "wake" ? threadColor(source) : "var(--line)";
-    const right = target > source;
-    const from = this.x(source) + (right ? 3 * GUTTER : 0);
-    const to = this.x(target) + (right ? 0 : 3 * GUTTER);
-    // Between the rows, not across their text.
-    const [a, b] = [above + ROW / 2 - 3, below - ROW / 2 + 3];
-    const bend = Math.max(14, Math.min(60, Math.abs(to - from) / 2)) * (right ? 1 : -1);
-    const head = right ? -6 : 6;
+    const color = kind === "hand-off" || kind === "wake" ? threadColor(source) : "var(--start)";
+    const from = this.x(source) + 3 * GUTTER + 4;
+    const down = this.x(target) - 8;
+    const tip = this.x(target) + 1;
+    const line = above + ROW / 2;
+    const turn = target > source ? 4 : -4;
     return svg("g", {}, [
       svg("path", { class: "arrow", stroke: color,
-        d: `M${from} ${a} C${from + bend} ${a} ${to - bend} ${b} ${to + head} ${b}` }),
-      svg("path", { fill: color, d: `M${to + head} ${b - 4} L${to} ${b} L${to + head} ${b + 4} Z` }),
+        d: `M${from} ${line} H${down - turn} Q${down} ${line} ${down} ${line + 4} V${below - 4} Q${down} ${below} ${down + 4} ${below} H${tip - 4}` }),
+      svg("circle", { cx: from, cy: line, r: 2.5, fill: color }),
+      svg("path", { fill: color, d: `M${tip - 5} ${below - 4} L${tip + 1} ${below} L${tip - 5} ${below + 4} Z` }),
     ]);
   }
 }

@@ -255,6 +255,7 @@ function drawGraph(graph, onpick) {
     const shift = ((tall - layer.length) * (HIGH + DOWN)) / 2;
     at.set(name, [column * (BOX + GAP) + 8, shift + row * (HIGH + DOWN) + 26]);
   }));
+  let [top, bottom] = [0, tall * (HIGH + DOWN) + 20];
   const edges = graph.edges.map((edge) => {
     const [ax, ay] = at.get(edge.outer);
     const [bx, by] = at.get(edge.inner);
@@ -262,10 +263,14 @@ function drawGraph(graph, onpick) {
     // What skips a layer bows, so as not to hide behind its boxes.
     const bow = Math.max(0, Math.round((bx - ax) / (BOX + GAP)) - 1) * (y > z ? 34 : -34);
     const reach = bow ? GAP : GAP / 2;
+    // A curve goes three quarters of the way to its control points.
+    top = Math.min(top, y + 0.75 * bow, z + 0.75 * bow);
+    bottom = Math.max(bottom, y + 0.75 * bow, z + 0.75 * bow);
     let path = `M${ax + BOX} ${y} C${ax + BOX + reach} ${y + bow} ${bx - reach} ${z + bow} ${bx} ${z}`;
     let tip = `M${bx - 7} ${z - 4} L${bx} ${z} L${bx - 7} ${z + 4} Z`;
     if (bx <= ax) {
       const up = Math.min(y, z) - 34;
+      top = Math.min(top, up);
       path = `M${ax + BOX / 2} ${ay} C${ax + BOX / 2} ${up} ${bx + BOX / 2} ${up} ${bx + BOX / 2 + (ax === bx ? 12 : 0)} ${by}`;
       tip = `M${bx + BOX / 2 - 4} ${by - 7} L${bx + BOX / 2} ${by} L${bx + BOX / 2 + 4} ${by - 7} Z`;
     }
@@ -282,6 +287,7 @@ function drawGraph(graph, onpick) {
     svg("text", { x: x + BOX / 2, y: y + 17, "text-anchor": "middle" }, name),
   ]));
   const width = graph.layers.length * (BOX + GAP) - GAP + 16;
-  const height = tall * (HIGH + DOWN) + 20;
-  return el("div", { class: "graph" }, svg("svg", { width, height, role: "group", "aria-label": "lock graph" }, [...edges, ...boxes]));
+  const height = bottom - top + 8;
+  return el("div", { class: "graph" }, svg("svg", { width, height, viewBox: `0 ${top - 4} ${width} ${height}`,
+    role: "group", "aria-label": "lock graph" }, [...edges, ...boxes]));
 }
