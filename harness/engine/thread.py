@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Protocol
 
@@ -47,6 +48,16 @@ class Recorder(Protocol):
 
     def freeze(self) -> None:
         """The schedule ends here; threads still stand where they are."""
+
+
+def refuse_nan(timeout: float) -> None:
+    """No clock ever reaches such a deadline; refused before anything changes, as by a real lock.
+
+    Raises:
+        ValueError: ``timeout`` is not a number.
+    """
+    if math.isnan(timeout):
+        raise ValueError("Invalid value NaN (not a number)")
 
 
 class Thread:
@@ -164,6 +175,8 @@ class Thread:
         me = core.cur
         if self is me:
             raise RuntimeError("cannot join current thread")
+        if timeout is not None:
+            refuse_nan(timeout)
         me.kind = "join"
         me.obj = self
         if not self.done:

@@ -7,6 +7,8 @@ Each object has a *shadow* in each schedule, a primitive of ``harness.sync``; th
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -96,13 +98,22 @@ def _making(real: Methods) -> Methods:
     return {"__init__": init, "__hash__": in_order}
 
 
+# A comparison with NaN is false, and the old condition asks for ``timeout > 0``.
+_NAN_IS_NOTHING: Final = sys.version_info < (3, 14)
+
+
+def _limit(timeout: float | None) -> float | None:
+    """Before 3.14 a condition takes a NaN for no time at all; since then it refuses it."""
+    return 0.0 if timeout is not None and _NAN_IS_NOTHING and math.isnan(timeout) else timeout
+
+
 def _of_condition(real: Methods) -> Methods:
     def wait(self: Any, timeout: float | None = None) -> bool:
         if not _controlled(self):
             return bool(real["wait"](self, timeout))
         count = getattr(self._lock, "count", 0)
         try:
-            return shadow(self, _condition).wait(timeout)
+            return shadow(self, _condition).wait(_limit(timeout))
         finally:
             if count:
                 self._lock.count = count
@@ -161,7 +172,7 @@ def _of_event(real: Methods) -> Methods:
     def wait(self: Any, timeout: float | None = None) -> bool:
         if inside() is None:
             return bool(real["wait"](self, timeout))
-        return shadow(self, _Event).wait(timeout)
+        return shadow(self, _Event).wait(_limit(timeout))
 
     return _making(real) | {
         "is_set": is_set,

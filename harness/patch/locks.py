@@ -75,7 +75,10 @@ class _Dual(Owned, metaclass=_Either):
         """As the real one, with the order of creation for the address."""
         name = f"{self.real_type.__module__}.{self.real_type.__name__}"
         state = "unlocked" if self.owner is None else "locked"
-        return f"<{state} {name} object at {self.address}>"
+        return f"<{state} {name} object{self._details()} at {self.address}>"
+
+    def _details(self) -> str:
+        return ""
 
 
 class Lock(_Dual):
@@ -261,6 +264,10 @@ class RLock(_Dual):
         """See ``Primitive.reset``."""
         super().reset()
         self.count = 0
+
+    def _details(self) -> str:
+        owner = 0 if self.owner is None else self.owner.index
+        return f" owner={owner} count={self.count}"
 
     def _is_owned(self) -> bool:
         me = inside()

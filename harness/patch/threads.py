@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import contextvars
 import itertools
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -26,6 +28,11 @@ _real_new: Final = _thread.start_new_thread
 _real_number: Final[Callable[[], int]] = vars(threading)["_counter"]
 _real_running: Final[Callable[[], int]] = vars(_thread)["_count"]
 _make_handle: Final = getattr(_thread, "_make_thread_handle", None)
+# What a thread keeps it under, which 3.14 renamed.
+_HANDLE: Final = next(
+    (name for name in ("_os_thread_handle", "_handle") if hasattr(threading.main_thread(), name)),
+    "_handle",
+)
 _numbers: Final = PerSchedule(lambda: itertools.count(1))
 
 
@@ -73,13 +80,13 @@ def _begun(made: Any, thread: Thread) -> None:
     made._ident = made._native_id = thread.index
     made.__dict__[KEY] = thread
     if _make_handle is not None:
-        made._handle = _make_handle(thread.index)
+        setattr(made, _HANDLE, _make_handle(thread.index))
 
 
 def _ended(made: Any) -> None:
     """``made`` looks like a thread that has ended: the interpreter joins all at its exit."""
     if _make_handle is not None:
-        made._handle._set_done()
+        getattr(made, _HANDLE)._set_done()
     else:
         made._is_stopped = True
 
@@ -143,7 +150,11 @@ def of_thread(real: dict[str, Any]) -> dict[str, Any]:
 
     def run(self: Any) -> None:
         try:
-            self.run()
+            context: contextvars.Context | None = getattr(self, "_context", None)
+            if context is None:
+                self.run()
+            else:
+                context.run(self.run)
         except SystemExit:
             pass
         except Exception as error:
@@ -163,6 +174,9 @@ def of_thread(real: dict[str, Any]) -> dict[str, Any]:
             raise RuntimeError("thread.__init__() not called")
         if self._started._flag:
             raise RuntimeError("threads can only be started once")
+        if getattr(self, "_context", self) is None:  # from 3.14 on
+            inherits = getattr(sys.flags, "thread_inherit_context", 0)
+            self._context = contextvars.copy_context() if inherits else contextvars.Context()
         _spawn(lambda: run(self), self.name, daemon=self.daemon, made=self)
 
     def join(self: Any, timeout: float | None = None) -> None:

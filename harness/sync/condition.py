@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from harness.engine.core import CORE
-from harness.engine.thread import Thread
+from harness.engine.thread import Thread, refuse_nan
 from harness.errors import ScheduleAborted
 from harness.sync.base import Primitive, failing, now, outcome, point
 from harness.sync.mutex import Lock, Mutex
@@ -70,6 +70,8 @@ class Condition(Primitive):
         mutex = self.mutex
         if mutex.owner is not me:
             raise RuntimeError("cannot wait on un-acquired lock")
+        if timeout is not None:
+            refuse_nan(timeout)
         core.waiting(me, "wait", mutex)
         chosen = core.choose()
         if chosen is not me:
@@ -203,6 +205,8 @@ class Event(Primitive):
         Returns:
             False if the time ran out or the thread was interrupted.
         """
+        if timeout is not None:
+            refuse_nan(timeout)
         core = CORE
         me = core.cur
         me.kind = "event-wait"
@@ -275,6 +279,8 @@ class Semaphore(Primitive):
         """
         if not blocking and timeout is not None:
             raise ValueError("can't specify timeout for non-blocking acquire")
+        if timeout is not None:
+            refuse_nan(timeout)
         core = CORE
         me = core.cur
         me.kind = "sem-acquire"
@@ -389,6 +395,8 @@ class Barrier(Primitive):
         Raises:
             BrokenBarrierError: The barrier is or was broken: a timeout, ``abort`` or ``reset``.
         """
+        if timeout is not None:
+            refuse_nan(timeout)
         core = CORE
         me = point("barrier-arrive", self)
         generation = self._generation

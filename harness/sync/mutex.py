@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from harness.engine.core import CORE
 from harness.engine.finding import place
-from harness.engine.thread import Thread, called
+from harness.engine.thread import Thread, called, refuse_nan
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.lockorder.rules import HeldLocks
@@ -117,6 +117,7 @@ class Lock(Primitive):
             raise ValueError("can't specify a timeout for a non-blocking call")
         if timeout != -1 and timeout < 0:
             raise ValueError("timeout value must be a non-negative number")
+        refuse_nan(timeout)
         me.kind = "acquire" if blocking else "try-acquire"
         me.obj = self
         if blocking and timeout == -1:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from harness.engine.choosers import urgent_first
 from harness.engine.core import CORE, current
-from harness.engine.thread import OUTSIDE, Group, Thread, called
+from harness.engine.thread import OUTSIDE, Group, Thread, called, refuse_nan
 from harness.engine.view import View
 from harness.errors import UsageError
 from harness.sync.base import Primitive, now, point
@@ -110,6 +110,7 @@ def sleep(seconds: float) -> None:
     """
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
+    refuse_nan(seconds)
     core = CORE
     me = core.cur
     me.kind = "sleep"

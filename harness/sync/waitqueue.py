@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 
 from harness.engine.core import CORE
-from harness.engine.thread import Thread
+from harness.engine.thread import Thread, refuse_nan
 from harness.errors import UsageError
 from harness.sync.base import Primitive, outcome, point
 from harness.sync.mutex import Lock
@@ -64,6 +64,8 @@ class WaitQueue(Primitive):
         me = core.cur
         if releasing is not None and releasing.owner is not me:
             raise UsageError(f"block(releasing={releasing!r}): {me.name} does not hold that lock")
+        if timeout is not None:
+            refuse_nan(timeout)
         me.kind = "queue-block"
         me.obj = self
         me.releasing = releasing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 import time
 import types
@@ -262,6 +263,20 @@ def test_a_timeout_of_zero_is_over_whatever_others_do_to_the_object() -> None:
         assert not parallel(lambda: event.wait(0), event.clear, event.clear)[0]
 
     assert every(program).failure is None
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_a_timeout_that_is_no_number_is_refused_and_changes_nothing(name: str) -> None:
+    """No clock reaches it: the wait would never end, and nothing would say so."""
+
+    def program() -> None:
+        for _ in range(2):
+            with pytest.raises(ValueError, match="NaN"):
+                TIMED[name](math.nan)
+            assert not TIMED[name](1)
+
+    report = explore(program, "random", schedules=2)
+    assert report.failure is None, report.failure
 
 
 @pytest.mark.parametrize("name", TIMED)

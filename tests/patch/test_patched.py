@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import _queue
 import _thread
+import contextvars
+import math
 import os
 import queue
+import re
 import sched
 import threading
 import time
@@ -517,6 +520,47 @@ def test_threads_know_each_other_by_the_same_names_and_numbers_in_every_run() ->
     assert {(names, 1)} == outcomes(program, patch=True)
 
 
+def test_a_lock_looks_like_the_real_one() -> None:
+    def looks() -> list[str]:
+        lock, again = threading.Lock(), threading.RLock()
+        shown = [repr(lock), repr(again)]
+        with lock, again, again:
+            shown += [repr(lock), repr(again)]
+        return [re.sub(r"(owner=|at )(0x)?[1-9a-f]\w+", r"\1…", text) for text in shown]
+
+    got: list[list[str]] = []
+    explore(lambda: parallel(lambda: got.append(looks())), "random", schedules=1, patch=True)
+    assert [[re.sub("owner=1 ", "owner=… ", text) for text in got[0]]] == [looks()]
+
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
+
+
+def contexts() -> list[str]:
+    """What threads see of a variable that their starter has set."""
+    VARIABLE.set("the starter's")
+    seen: list[str] = []
+    threads = [threading.Thread(target=lambda: seen.append(VARIABLE.get()))]
+    if hasattr(threads[0], "_context"):  # from 3.14 on
+        given = contextvars.Context()
+        given.run(VARIABLE.set, "its own")
+        threads.append(threading.Thread(target=lambda: seen.append(VARIABLE.get()), context=given))  # type: ignore[call-arg] # likewise
+    for thread in threads:
+        thread.start()
+        thread.join()
+    return seen
+
+
+def test_a_thread_runs_in_the_context_that_the_real_one_runs_in() -> None:
+    wanted = contextvars.Context().run(contexts)
+
+    def program() -> None:
+        assert contexts() == wanted
+
+    report = explore(program, "random", schedules=3, patch=True)
+    assert report.failure is None, report.failure
+
+
 def test_enumerate_names_those_that_run() -> None:
     def program() -> object:
         gate = threading.Event()
@@ -570,6 +614,9 @@ def misuses() -> dict[str, Callable[[], object]]:
         "raw": lambda: _thread.start_new_thread(1, ()),  # type: ignore[call-overload]
         "raw arguments": lambda: _thread.start_new_thread(print, []),  # type: ignore[call-overload]
         "sleep": lambda: time.sleep(-1),
+        "lock nan": lambda: threading.Lock().acquire(timeout=math.nan),
+        "sleep nan": lambda: time.sleep(math.nan),
+        "simple queue nan": lambda: queue.SimpleQueue().get(timeout=math.nan),
         "sleep text": lambda: time.sleep("1"),  # type: ignore[arg-type]
         "empty": lambda: queue.Queue().get(timeout=0.01),
         "empty simple": lambda: queue.SimpleQueue().get(timeout=0.01),
@@ -585,6 +632,24 @@ def raised(misuse: Callable[[], object]) -> tuple[type, str]:
     except Exception as error:
         return type(error), str(error)
     return type(None), ""
+
+
+def _wait_for_nan() -> None:
+    condition = threading.Condition()
+    with condition:
+        try:
+            condition.wait(math.nan)
+        finally:
+            assert condition._is_owned()  # type: ignore[attr-defined] # what ``with`` relies on
+
+
+@pytest.mark.parametrize("wait", [lambda: threading.Event().wait(math.nan), _wait_for_nan])
+def test_a_timeout_that_is_no_number_is_none_at_all_until_python_refuses_it(
+    wait: Callable[[], object],
+) -> None:
+    got: list[object] = []
+    explore(lambda: got.append(raised(wait)), "random", schedules=1, patch=True)
+    assert [raised(wait)] == got
 
 
 @pytest.mark.parametrize("name", misuses())

@@ -764,8 +764,9 @@ def _broken_after(seconds: float) -> bool:
 def _joined(seconds: float) -> bool:
     done = Event("done")
     thread = spawn(done.wait)
-    thread.join(seconds)
-    ended = not thread.is_alive()
-    done.set()
-    thread.join()
-    return ended
+    try:
+        thread.join(seconds)
+        return not thread.is_alive()
+    finally:
+        done.set()
+        thread.join()
