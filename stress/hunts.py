@@ -236,5 +236,15 @@ def _catch(quarry: Quarry, value: tuple[Conclusion, int] | Crash, seconds: float
         return Catch(quarry, 0, "inconclusive", str(value), None, seconds)
     conclusion, schedules = value
     exploration = conclusion.exploration
-    found = conclusion.found[0] if conclusion.found else None
+    found = min(conclusion.found, key=lambda each: _rank(each, quarry.expected), default=None)
     return Catch(quarry, schedules, exploration.verdict, exploration.reason, found, seconds)
+
+
+def _rank(found: Found, expected: str) -> int:
+    """How far back in ``expected``, the likeliest first, stands what noticed.
+
+    Several may notice one schedule: a lock is kept over a wait, and that led to a deadlock.
+    """
+    names = expected.split(", ")
+    noticed = [oracle_of(found.failure), found.failure.kind]
+    return min((names.index(name) for name in noticed if name in names), default=len(names))

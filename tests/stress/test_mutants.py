@@ -65,6 +65,19 @@ SAME = UNLOCKED | {
 }
 
 
+# Noticed twice in one schedule: by the lost update, and by a cycle of lock classes.
+TWICE = UNLOCKED | {
+    "after": """        from harness import LockClass, Mutex
+        a, b = Mutex("a", LockClass("A")), Mutex("b", LockClass("B"))
+        with a, b:
+            pass
+        with b, a:
+            pass
+        if self.lock:
+            self.cell""",
+}
+
+
 def toml(*entries: dict[str, object]) -> str:
     lines: list[str] = []
     for entry in entries:
@@ -91,6 +104,19 @@ def world(tmp_path: Path) -> dict[str, Path]:
     (scenarios / "box.py").write_text(SCENARIO)
     (tmp_path / "bugs.toml").write_text(toml(UNLOCKED, SAME))
     return {"path": tmp_path / "lib", "scenarios": scenarios}
+
+
+def test_what_the_catalogue_names_first_is_what_is_told_of_a_schedule(
+    cli: Cli, world: dict[str, Path]
+) -> None:
+    oracles = {"T3": "lock-order, I7", "T4": "I7, lock-order"}
+    entries = [TWICE | {"id": id_, "oracle": oracle} for id_, oracle in oracles.items()]
+    (world["path"].parent / "bugs.toml").write_text(toml(*entries))
+
+    ran = cli("mutants", "--catalogue", "bugs.toml", "--strategy", "round-robin", "--json", **world)
+
+    kinds = {bug["id"]: (bug["kind"], bug["schedules"]) for bug in ran.json["mutants"]}
+    assert kinds == {"T3": ("lock-order", 1), "T4": ("assertion", 1)}
 
 
 def test_a_bug_is_found_and_a_control_is_not(cli: Cli, world: dict[str, Path]) -> None:
