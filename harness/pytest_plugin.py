@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--lock-log",
         metavar="FILE",
         help="write what the locks of marked tests did, to be judged by `python -m stress audit`; "
-        "runs each schedule once more",
+        "runs each schedule once more, but for those in free mode",
     )
     group.addoption(
         "--lock-log-stacks",

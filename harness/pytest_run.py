@@ -14,7 +14,16 @@ from typing import Any, Final
 import pytest
 
 from harness.errors import ReplayDivergence, ScheduleFailure, UsageError
-from harness.explore import controlled, explore, minimize, record_part, replay_story
+from harness.explore import (
+    Exploration,
+    assemble,
+    controlled,
+    explore,
+    minimize,
+    record_part,
+    replay_story,
+)
+from harness.search.captured import free_part
 from harness.search.recording import Failure, setup_of
 from harness.search.setup import Program, Setup
 from harness.search.stage import Alarm
@@ -58,6 +67,24 @@ class Logging:
         record_part(
             program, setup, 1, schedules, lambda at, _, story: self._write(item, setup, at, story)
         )
+
+    def freely(
+        self, item: pytest.Item, program: Program, setup: Setup, options: dict[str, Any]
+    ) -> Exploration:
+        """Explore in free mode, and log each run as it runs: nobody can run it again."""
+        setup = dataclasses.replace(setup, stacks=self._stacks)
+        setup.check()
+
+        def write(schedule: int, story: Story, times: list[int]) -> None:
+            run = f"{item.nodeid}#{schedule}"
+            self._log.free_story(run, story, times, seed=setup.seed, mode="free")
+            self.runs += 1
+
+        last, seconds = options["schedules"], options.get("seconds")
+        part = free_part(program, setup, 1, last, seconds=seconds, sink=write)
+        if part.cut == "interrupted":
+            raise KeyboardInterrupt
+        return assemble(program, setup, [part])
 
     def replayed(self, item: pytest.Item, token: str, story: Story) -> None:
         """Write the one schedule that a token names."""
@@ -163,11 +190,14 @@ def _searched(
         pytest.fail.Exception: It is inconclusive.
     """
     __tracebackhide__ = True
-    report = explore(program, **options)
     logging = _logging(item)
-    # A detail is that of a hang, which would hang again.
-    if logging is not None and not report.detail:
-        logging.explored(item, program, _setup(options), report.schedules)
+    if logging is not None and options.get("mode") == "free":
+        report = logging.freely(item, program, _setup(options), options)
+    else:
+        report = explore(program, **options)
+        # A detail is that of a hang, which would hang again.
+        if logging is not None and not report.detail:
+            logging.explored(item, program, _setup(options), report.schedules)
     if report.failure is None:
         if report.verdict != "pass":
             if report.detail:

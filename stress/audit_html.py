@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from harness.lockorder.findings import Move
 from harness.trace.graph import layers
@@ -19,6 +20,10 @@ from stress.program import PROGRAM
 # Of more classes than this, a drawing is a hairball; the matrix alone is shown.
 _DRAWN_MAX = 24
 _ROW, _TOP, _CHAR = 34, 40, 7.2
+_HALF_HEIGHT = 13
+# How much farther a line bends with each attempt to pass by a box, and how closely it is looked at.
+_AWAY, _SAMPLES = 22, 48
+Point: TypeAlias = tuple[float, float]
 _STYLE = """
 svg { max-width: 100%; height: auto; }
 svg text { fill: var(--text); font: 12px ui-monospace, "DejaVu Sans Mono", monospace; }
@@ -44,12 +49,13 @@ _MARKER = (
 def page(report: AuditReport) -> str:
     """Write the whole file."""
     wrong = _violating(report)
+    names = {each.name for each in report.classes}
     parts = [
         f"<h1>Lock-order audit: {_text(report.verdict)}</h1>",
         f'<p class="facts">{_text(report.reason)}</p>',
         f'<p class="facts">{_text(_counted(report))}</p>',
         *_integrity(report),
-        *(part for finding in report.findings for part in _finding(finding)),
+        *(part for finding in report.findings for part in _finding(finding, names)),
         "<h2>Class graph</h2>",
         *_graph(report, wrong),
         *_left_out(report),
@@ -96,7 +102,7 @@ def _integrity(report: AuditReport) -> Iterator[str]:
 # ---- findings -----------------------------------------------------------------------------------
 
 
-def _finding(finding: AuditFinding) -> Iterator[str]:
+def _finding(finding: AuditFinding, names: Collection[str]) -> Iterator[str]:
     surely = "bad" if finding.tier in ("observed", "confirmed", "predicted") else "quiet"
     yield f'<section class="panel" id="f{_text(finding.key)}-{_text(finding.rule)}">'
     yield (
@@ -112,7 +118,7 @@ def _finding(finding: AuditFinding) -> Iterator[str]:
         yield f'<h3>What could happen</h3><div class="wide">{_lanes(finding.scenario)}</div>'
     if len(finding.edges) > 1 and not finding.edges[0].access:
         yield f'<h3>The circle</h3><div class="wide">{_ring(finding.edges)}</div>'
-    yield from _edge_table(finding.edges)
+    yield from _edge_table(finding.edges, names)
     if finding.note:
         yield f'<p class="quiet">{_text(finding.note)}</p>'
     if finding.token:
@@ -120,13 +126,14 @@ def _finding(finding: AuditFinding) -> Iterator[str]:
     yield "</section>"
 
 
-def _edge_table(edges: Sequence[AuditEdge]) -> Iterator[str]:
+def _edge_table(edges: Sequence[AuditEdge], names: Collection[str]) -> Iterator[str]:
     if not edges:
         return
-    yield '<div class="wide"><table><tr><th>thread<th>holds<th>since<th>wants<th>at<th>made</tr>'
+    yield '<div class="wide"><table><tr><th>thread<th>holds<th>since<th>wants, or does<th>at'
+    yield "<th>made</tr>"
     for edge in edges:
         outer = f"{edge.outer} ({edge.outer_mode})" if edge.outer else ""
-        inner = f"{edge.inner} ({edge.inner_mode})" if edge.inner_mode else edge.inner
+        inner = _wanted(edge, names)
         made = f"{edge.count:,}x in {plural(edge.runs, 'run')}" if edge.count else ""
         since = _stack(edge.outer_site, edge.outer_stack) if outer else ""
         at = _stack(edge.inner_site, edge.inner_stack)
@@ -134,6 +141,15 @@ def _edge_table(edges: Sequence[AuditEdge]) -> Iterator[str]:
         row = "".join(f"<td>{_text(cell)}" for cell in cells)
         yield f"<tr>{row}</tr>"
     yield "</table></div>"
+
+
+def _wanted(edge: AuditEdge, names: Collection[str]) -> str:
+    """Say what a thread wants; an event has no mode, and who goes to sleep wants no lock."""
+    if edge.access:
+        return edge.access
+    if not edge.inner:
+        return "goes to sleep"
+    return f"{edge.inner} ({edge.inner_mode})" if edge.inner in names else edge.inner
 
 
 def _stack(site: str, callers: Sequence[str]) -> str:
@@ -190,8 +206,8 @@ def _ring(edges: Sequence[AuditEdge]) -> str:
         wrong = marked and edge.count == rarest
         bend_x, bend_y = (x1 + x2) / 2 + (y2 - y1) / 5, (y1 + y2) / 2 - (x2 - x1) / 5
         kind, head = ("edge wrong", "against") if wrong else ("edge", "to")
-        ends = _between((x1, y1), (bend_x, bend_y)), _between((x2, y2), (bend_x, bend_y))
-        (a, b), (c, d) = ends
+        (a, b) = _outside(names[at], (x1, y1), (bend_x, bend_y))
+        (c, d) = _outside(names[(at + 1) % len(points)], (x2, y2), (bend_x, bend_y))
         drawn.append(
             f'<path class="{kind}" marker-end="url(#{head})" '
             f'd="M{a:.0f} {b:.0f}Q{bend_x:.0f} {bend_y:.0f} {c:.0f} {d:.0f}"/>'
@@ -199,18 +215,28 @@ def _ring(edges: Sequence[AuditEdge]) -> str:
         label = f"{edge.count:,}x{' rarest' if wrong else ''}" if edge.count else ""
         drawn.append(
             f'<text class="{"wrong" if wrong else "quiet"}" x="{bend_x:.0f}" y="{bend_y:.0f}" '
-            f'text-anchor="middle">{_text(label)}</text>'
+            f'text-anchor="{_beside(bend_x - middle_x)}">{_text(label)}</text>'
         )
     drawn += [_box(x, y, name) for (x, y), name in zip(points, names, strict=True)]
     return _svg(2 * middle_x, 2 * middle_y, drawn, "the circle of lock classes")
 
 
-def _between(point: tuple[float, float], towards: tuple[float, float]) -> tuple[float, float]:
-    """Move a point out of its box."""
+def _beside(side: float) -> str:
+    """Anchor a text on that side of a drawing so that it grows away from the middle."""
+    return "middle" if abs(side) < _CHAR else "start" if side > 0 else "end"
+
+
+def _outside(name: str, point: Point, towards: Point) -> Point:
+    """Leave the box of a name, from its middle towards another point."""
     (x, y), (u, v) = point, towards
-    length = max(math.hypot(u - x, v - y), 1)
-    step = min(24, length / 3)
-    return x + (u - x) / length * step, y + (v - y) / length * step
+    across, down = abs(u - x) / (_half(name) + 3), abs(v - y) / (_HALF_HEIGHT + 3)
+    share = 1 / max(across, down, 1)
+    return x + (u - x) * share, y + (v - y) * share
+
+
+def _half(name: str) -> float:
+    """Half of the width of the box of a name."""
+    return len(name) * _CHAR / 2 + 9
 
 
 # ---- the class graph ----------------------------------------------------------------------------
@@ -244,20 +270,60 @@ def _layered(edges: Sequence[AuditEdge], wrong: set[tuple[str, str]]) -> str:
         for column, name in enumerate(row):
             at[name] = (width * (column + 1) / (len(row) + 1), 34 + 88 * rank)
     drawn = [_MARKER.format(name="down", colour="quiet"), _MARKER.format(name="up", colour="bad")]
+    bends = []
     for edge in edges:
         (x1, y1), (x2, y2) = at[edge.outer], at[edge.inner]
         against = (edge.outer, edge.inner) in wrong
         kind, head = ("edge wrong", "up") if against else ("edge", "down")
-        side = 40 if against else (0 if abs(y2 - y1) <= 88 else -26)
-        bend = ((x1 + x2) / 2 + side, (y1 + y2) / 2)
-        (a, b), (c, d) = _between((x1, y1), bend), _between((x2, y2), bend)
+        bend = _bend(edge, at, 40 if against else 0)
+        bends.append(bend[0])
+        (a, b), (c, d) = _outside(edge.outer, (x1, y1), bend), _outside(edge.inner, (x2, y2), bend)
         drawn.append(
             f'<path class="{kind}" marker-end="url(#{head})" '
             f'd="M{a:.0f} {b:.0f}Q{bend[0]:.0f} {bend[1]:.0f} {c:.0f} {d:.0f}">'
             f"<title>{_text(_told(edge))}</title></path>"
         )
     drawn += [_box(x, y, name) for name, (x, y) in at.items()]
-    return _svg(width, 34 + 88 * len(rows), drawn, "lock classes by rank, outer ones above")
+    # A bend may lead beyond the boxes; one as far to the left makes room on both sides.
+    room = max((abs(bend - width / 2) for bend in bends), default=0)
+    beyond = max(0, room + 10 - width / 2)
+    said = "lock classes by rank, outer ones above"
+    return _svg(width + 2 * beyond, 34 + 88 * len(rows), drawn, said, left=-beyond)
+
+
+def _bend(edge: AuditEdge, at: Mapping[str, Point], start: float) -> Point:
+    """Find where an edge bends so that it passes under no box, as near to straight as that goes."""
+    (x1, y1), (x2, y2) = at[edge.outer], at[edge.inner]
+    others = [(p, _half(name)) for name, p in at.items() if name not in (edge.outer, edge.inner)]
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    # Those of one rank bend into the gap below it.
+    across, down = (0, 1) if y1 == y2 else (1, 0)
+    signs = (1, -1) if down else (-1, 1)
+    sides = [start, *(start + sign * _AWAY * step for step in range(1, 24) for sign in signs)]
+    best, fewest = start, len(others) + 1
+    for side in sides:
+        bend = (x + across * side, y + down * side)
+        covered = _covered((x1, y1), bend, (x2, y2), others)
+        if covered < fewest:
+            best, fewest = side, covered
+        if not covered:
+            break
+    return x + across * best, y + down * best
+
+
+def _covered(start: Point, bend: Point, end: Point, boxes: Sequence[tuple[Point, float]]) -> int:
+    """Count the boxes that a bent line passes under."""
+    points = []
+    for step in range(1, _SAMPLES):
+        t = step / _SAMPLES
+        a, b, c = (1 - t) ** 2, 2 * t * (1 - t), t * t
+        points.append(
+            (a * start[0] + b * bend[0] + c * end[0], a * start[1] + b * bend[1] + c * end[1])
+        )
+    return sum(
+        any(abs(u - x) < half + 4 and abs(v - y) < _HALF_HEIGHT + 4 for u, v in points)
+        for (x, y), half in boxes
+    )
 
 
 def _told(edge: AuditEdge) -> str:
@@ -286,16 +352,18 @@ def _matrix(
 
 
 def _box(x: float, y: float, name: str) -> str:
-    half = len(name) * _CHAR / 2 + 9
+    half, high = _half(name), _HALF_HEIGHT
     return (
-        f'<rect class="node" rx="4" x="{x - half:.0f}" y="{y - 13:.0f}" width="{2 * half:.0f}" '
-        f'height="26"/><text x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle">{_text(name)}</text>'
+        f'<rect class="node" rx="4" x="{x - half:.0f}" y="{y - high:.0f}" width="{2 * half:.0f}" '
+        f'height="{2 * high}"/>'
+        f'<text x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle">{_text(name)}</text>'
     )
 
 
-def _svg(width: float, height: float, drawn: Iterable[str], said: str) -> str:
+def _svg(width: float, height: float, drawn: Iterable[str], said: str, *, left: float = 0) -> str:
+    view = f"{left:.0f} 0 {width:.0f} {height:.0f}"
     return (
-        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'<svg width="{width:.0f}" height="{height:.0f}" viewBox="{view}" '
         f'role="img" aria-label="{_text(said)}">{"".join(drawn)}</svg>'
     )
 

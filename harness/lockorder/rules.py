@@ -34,12 +34,22 @@ _UNLISTED: Final = int(LockFlags.ACTIVE_LIST_DISABLED)
 _UNTRACKED: Final = int(LockFlags.TRACKING_DISABLED)
 
 
-class _Direct(NamedTuple):
+class Direct(NamedTuple):
     """A finding that the graph cannot give again: its discovery, and how often it was made."""
 
     place: Place
     finding: Finding
     counts: Pair
+
+
+class State(NamedTuple):
+    """All that lock rules have seen, in parts that can be written down; keys are names."""
+
+    classes: dict[str, LockClass]
+    links: list[Link]
+    pairs: dict[tuple[str, str], Pair]
+    direct: list[Direct]
+    dropped: dict[tuple[str, str], int]
 
 
 class LockRules:
@@ -73,7 +83,7 @@ class LockRules:
         self._root = Chain(None, None, muted=False)
         self._graph = ClassGraph(self.classes, mode_blind=self.mode_blind)
         self._known: set[Any] = set()  # findings that the graph gave
-        self._direct: dict[Any, _Direct] = {}
+        self._direct: dict[Any, Direct] = {}
 
     # ---- events -----------------------------------------------------------------------------
 
@@ -275,6 +285,18 @@ class LockRules:
             for known in self._direct.values()
         ]
         self._rebuild(links, self._graph.pairs, direct)
+
+    def state(self) -> State:
+        """Return all that was seen; no thread may hold a lock meanwhile."""
+        self._fold()
+        links, direct = list(self._graph.links.values()), list(self._direct.values())
+        return State(self.classes, links, self._graph.pairs, direct, self._dropped)
+
+    def restore(self, state: State) -> None:
+        """Take over a state; nothing may have been seen here."""
+        self.classes.update(state.classes)
+        self._dropped.update(state.dropped)
+        self._rebuild(state.links, state.pairs, state.direct)
 
     # ---- judging ----------------------------------------------------------------------------
 
@@ -491,7 +513,7 @@ class LockRules:
         known = self._direct.get(key)
         if known is None:
             place = (finding.schedule, self._rank)
-            known = self._direct[key] = _Direct(place, finding, Pair())
+            known = self._direct[key] = Direct(place, finding, Pair())
             self._rank += 1
             (self.muted if finding.muted else self.findings).append(finding)
         if counts is None:
@@ -523,22 +545,22 @@ class LockRules:
             node.count = 0
 
     def _rebuild(
-        self, links: Iterable[Link], pairs: dict[tuple[str, str], Pair], direct: list[_Direct]
+        self, links: Iterable[Link], pairs: dict[tuple[str, str], Pair], direct: list[Direct]
     ) -> None:
         """Derive the whole state again, by playing the discoveries in their order."""
         now = self._schedule
         self._forget_graph()
         self._graph.pairs = pairs
-        events: list[Link | _Direct] = [*links, *direct]
+        events: list[Link | Direct] = [*links, *direct]
         for event in sorted(events, key=lambda event: event.place):
             if event.place[0] != self._schedule or event.place[1] < 0:
                 self.begin(event.place[0])
-            if isinstance(event, _Direct):
+            if isinstance(event, Direct):
                 self._record_direct(event.finding, event.counts)
             else:
                 place = event.place if event.preloaded else (event.place[0], self._rank)
                 self._discover(event._replace(place=place))
-        found: list[Link | _Direct] = [*self._direct.values(), *self._graph.links.values()]
+        found: list[Link | Direct] = [*self._direct.values(), *self._graph.links.values()]
         self._schedule = now
         self._rank = 1 + max((each.place[1] for each in found if each.place[0] == now), default=-1)
 

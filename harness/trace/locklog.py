@@ -2,7 +2,8 @@
 
 A log is a sequence of runs. Each begins with a header line, ``{"zlock":1,"run":...}``, and numbers
 its own classes, locks, threads, sites and stacks; a definition, ``{"d":"lock","id":...}``, precedes
-the first use of its number. Everything else is an event, an array:
+the first use of its number; a lock that is defined again after its end, or with another ``gen``, is
+another lock. Everything else is an event, an array:
 
     [seq, ts, tid, op, obj, mode, site, stk, {extra}]
 
@@ -127,6 +128,7 @@ class Definition(msgspec.Struct):
     flags: tuple[str, ...] = ()
     type: str = ""
     order: int = 0
+    gen: int = 0
     parent: int = -1
     m: str = ""
     fn: str = ""

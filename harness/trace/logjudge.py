@@ -45,6 +45,7 @@ class LogJudge:
         untrusted: Indexes of the runs that contradict themselves.
         events: Events read.
         unclassed: Acquisitions of locks without a class.
+        classes: By name, as the logs define them, whether acquired or not.
         heard: Called after each piece of a log that was judged; may be None.
     """
 
@@ -79,7 +80,7 @@ class LogJudge:
         self.untrusted: set[int] = set()
         self.events = 0
         self.unclassed = 0
-        self._classes: dict[str, LockClass] = {}
+        self.classes: dict[str, LockClass] = {}
         # Runs of one program define the same things again and again.
         self._made: dict[tuple[str, tuple[str, ...]], tuple[LockClass, str]] = {}
         self.sites: dict[tuple[str, str, int, str, int], Site] = {}
@@ -117,10 +118,10 @@ class LogJudge:
         Returns:
             Whether it was done: not where a class has other flags there. Read the log here then.
         """
-        for name, theirs in other._classes.items():
-            if self._classes.get(name, theirs).bits != theirs.bits:
+        for name, theirs in other.classes.items():
+            if self.classes.get(name, theirs).bits != theirs.bits:
                 return False
-        self._classes = {**other._classes, **self._classes}
+        self.classes = {**other.classes, **self.classes}
         self._made.clear()
         self.rules.merge(other.rules)
         self.runs.update(other.runs)
@@ -150,7 +151,7 @@ class LogJudge:
         found = self._made.get((name, flags))
         if found is None:
             made = LockClass(name, flags=flags_from_names(flags))
-            known = self._classes.setdefault(name, made)
+            known = self.classes.setdefault(name, made)
             complaint = ""
             if known.bits != made.bits:
                 complaint = f"{known!r} is now {made!r}; the first one is kept"

@@ -72,6 +72,10 @@ class LogRun:
         # By number; a stack has its own, below 0.
         self.sites: dict[int, Site | None] = {0: None}
         self.stacked = False
+        # Numbers that mean another lock by now, and the number that this one has here.
+        self.reborn: dict[int, int] = {}
+        self.generations: dict[int, int] = {}
+        self.rebirths = 0
         self.kept: list[Event] = []
         self.races: LogRaces | None = None  # from the first object that is no lock
         unit = NANOSECONDS.get(clock)
@@ -86,8 +90,8 @@ class LogRun:
             start: Index of the first one to play.
             first: Line of the record of index 0.
         """
-        if self.stacked:
-            self._as_stacks(records, start)
+        if self.stacked or self.reborn:
+            self._rename(records, start)
         seq, ts = self.seq, self.ts
         index = start
         for index in range(start, len(records)):
@@ -161,13 +165,24 @@ class LogRun:
                 self.breach("LOG003", f"lock class {read.cls} is not defined")
             name = read.name or f"lock {read.id}"
             type_ = (read.type or self.kinds.get(read.cls, "")).lower()
-            made = Lock(read.id, name, self.classes.get(read.cls), type_)
+            number = self._number(read)
+            made = Lock(number, name, self.classes.get(read.cls), type_)
             made.fair = read.cls in self.fair
             if self.races is None and not read.cls and not is_lock(type_):
                 self.races = LogRaces(self)
-            self.locks[read.id] = made
+            self.locks[number] = made
         else:
             self.breach("LOG001", f"unknown definition {read.d!r}")
+
+    def _number(self, read: Definition) -> int:
+        """Return a number for a lock that no other one ever had: an address lives again."""
+        number = self.reborn.get(read.id, read.id)
+        before = self.generations.get(read.id, read.gen)
+        self.generations[read.id] = read.gen
+        if number in self.lives.dead or before != read.gen:
+            self.rebirths += 1
+            number = self.reborn[read.id] = -self.rebirths
+        return number
 
     def _define_stack(self, read: Definition) -> None:
         """Give the number of a stack its meaning."""
@@ -180,13 +195,19 @@ class LogRun:
             self.sites[-read.id] = Stack(*place, callers)
             self.stacked = True
 
-    def _as_stacks(self, records: list[Record], start: int) -> None:
-        """Let events that have a stack name it as their place, up to a record that is none."""
+    def _rename(self, records: list[Record], start: int) -> None:
+        """Let events, up to a record that is none, use numbers that are never used again.
+
+        One that has a stack names that as its place.
+        """
+        reborn = self.reborn
         for event in itertools.islice(records, start, None):
             if type(event) is not Event:
                 break
             if -event.stk in self.sites and event.stk:
                 event.site = -event.stk
+            if event.obj in reborn and event.op not in _OF_THREADS:
+                event.obj = reborn[event.obj]
 
     def backwards(self, event: Event, seq: int, ts: float) -> None:
         """Note an event that is older than the one before it."""
@@ -397,6 +418,7 @@ class LogRun:
         return f"thread {tid}" if thread is None else thread.name
 
 
+_OF_THREADS: Final = ("fork", "join", "kill")
 _HANDLERS: Final[dict[str, _Handler]] = {
     "req": LogRun.request,
     "try": LogRun.attempt,

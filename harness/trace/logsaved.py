@@ -14,7 +14,7 @@ from harness.lockorder.classes import LockClass, LockFlags
 from harness.lockorder.deadlocks import Counted, named
 from harness.lockorder.findings import Finding, Witness
 from harness.lockorder.graph import Link, Pair
-from harness.lockorder.rules import _Direct
+from harness.lockorder.rules import Direct, State
 from harness.trace.events import Site, Stack
 from harness.trace.logjudge import LogJudge
 from harness.trace.logstate import Breach
@@ -53,23 +53,22 @@ def save(judge: LogJudge, after: int) -> bytes:
         judge: Has read one log.
         after: Its runs were numbered from here on.
     """
-    rules = judge.rules
-    rules._fold()
+    seen = judge.rules.state()
     back = _Moved(-after)
-    pairs = [(*names, pair.count, pair.schedules) for names, pair in rules._graph.pairs.items()]
+    pairs = [(*names, pair.count, pair.schedules) for names, pair in seen.pairs.items()]
     saved = _Saved(
-        classes=[(name, each.bits) for name, each in rules.classes.items()],
-        known=[(name, each.bits) for name, each in judge._classes.items()],
+        classes=[(name, each.bits) for name, each in seen.classes.items()],
+        known=[(name, each.bits) for name, each in judge.classes.items()],
         links=[
             (back.witness(link.witness), back.place(link.place), link.muted, link.preloaded)
-            for link in rules._graph.links.values()
+            for link in seen.links
         ],
         pairs=pairs,
         direct=[
             (back.place(each.place), back.finding(each.finding), *_counted(each.counts))
-            for each in rules._direct.values()
+            for each in seen.direct
         ],
-        dropped=[(*subject, count) for subject, count in rules._dropped.items()],
+        dropped=[(*subject, count) for subject, count in seen.dropped.items()],
         deadlocks=[
             (back.finding(each.finding), each.count, [run - after for run in sorted(each.runs)])
             for each in judge.deadlocks.found.values()
@@ -103,20 +102,18 @@ def load(data: bytes, judge: LogJudge, name: str, after: int) -> bool:
     except msgspec.DecodeError:
         return False
     there = _Moved(after)
-    rules = judge.rules
-    rules.classes.update(_classes(saved.classes))
-    judge._classes.update(_classes(saved.known))
-    rules._dropped.update({(reason, what): count for reason, what, count in saved.dropped})
+    judge.classes.update(_classes(saved.known))
     links = [
         Link(there.witness(witness), there.place(place), muted, preloaded)
         for witness, place, muted, preloaded in saved.links
     ]
     direct = [
-        _Direct(there.place(place), there.finding(finding), _pair(count, schedules))
+        Direct(there.place(place), there.finding(finding), _pair(count, schedules))
         for place, finding, count, schedules in saved.direct
     ]
     pairs = {(outer, inner): _pair(count, runs) for outer, inner, count, runs in saved.pairs}
-    rules._rebuild(links, pairs, direct)
+    dropped = {(reason, what): count for reason, what, count in saved.dropped}
+    judge.rules.restore(State(_classes(saved.classes), links, pairs, direct, dropped))
     for finding, count, runs in saved.deadlocks:
         moved = there.finding(finding)
         judge.deadlocks.found[named(moved)] = Counted(moved, count, {run + after for run in runs})

@@ -115,6 +115,37 @@ def test_names_cannot_break_out_of_dot(tmp_path: Path) -> None:
     assert '"a\\"];evil[\\""' in dot(audit_paths([path]))
 
 
+CHAIN = "T1: +a1 +b1 +longer_name1 +d1 +e1 -e1 -d1 -longer_name1 -b1 -a1; T2: +e1 +a1 -a1 -e1"
+
+
+@pytest.mark.parametrize("text", [CHAIN, RING, CHAIN + "; T3: +x1 +e1 -e1 -x1; T3: +a1 +y1 +e1"])
+def test_no_arrow_passes_under_a_box(tmp_path: Path, text: str) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", page(report(tmp_path, text)))
+    assert len(drawings) >= 2
+    for drawing in drawings:
+        rects = re.findall(
+            r'class="node" rx="4" x="([-\d]+)" y="([-\d]+)" width="(\d+)" height="(\d+)"', drawing
+        )
+        paths = re.findall(r'd="M([-\d]+) ([-\d]+)Q([-\d]+) ([-\d]+) ([-\d]+) ([-\d]+)"', drawing)
+        left, _, width, _ = map(float, re.findall(r'viewBox="([^"]*)"', drawing)[0].split())
+        for path in paths:
+            x1, y1, x2, y2, x3, y3 = map(float, path)
+            for at in range(101):
+                t = at / 100
+                x = (1 - t) ** 2 * x1 + 2 * t * (1 - t) * x2 + t * t * x3
+                y = (1 - t) ** 2 * y1 + 2 * t * (1 - t) * y2 + t * t * y3
+                assert left <= x <= left + width
+                for x0, y0, wide, high in (map(float, rect) for rect in rects):
+                    assert not (x0 < x < x0 + wide and y0 < y < y0 + high), (path, at)
+
+
+def test_the_table_says_what_each_thread_wants_or_does(tmp_path: Path) -> None:
+    shown = page(report(tmp_path, "T4: +s1 -s1 !E1; T3: +s1 zE1 ^E1 -s1; T9: +m1 =V1 -m1; T8: rV1"))
+    cells = set(re.findall(r"<td>([^<]*)", shown))
+    assert {"goes to sleep", "E1, signalled by T4", "s (exclusive)"} <= cells
+    assert {"writes V1 with m1 held", "reads V1 with no lock held"} <= cells
+
+
 def test_dump_shows_what_was_held_before_each_class(tmp_path: Path) -> None:
     text = dump(report(tmp_path))
     assert "  a {\n    c\n    x\n  }" in text

@@ -7,7 +7,9 @@ import json
 import struct
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
+import msgspec
 import pytest
 from locklogs import log, write
 
@@ -126,6 +128,39 @@ def test_what_is_safe_is_not_predicted(tmp_path: Path, name: str) -> None:
 def test_what_is_not_safe_is_predicted(tmp_path: Path, name: str) -> None:
     report = audit_paths([write(tmp_path / "x.jsonl", UNSAFE[name])])
     assert "predicted" in {tier for _, tier in found(report)}
+
+
+REUSED: Final[tuple[tuple[dict[str, int], dict[str, int], list[tuple[str, int]]], ...]] = (
+    ({"gen": 1}, {"gen": 2}, []),  # the same number twice, said by the generation
+    ({}, {}, [("del", 1)]),  # said by the end of the first one
+    ({"gen": 7}, {"gen": 7}, []),  # the same lock, defined once more
+)
+
+
+@pytest.mark.parametrize(("one", "other", "between"), REUSED)
+def test_a_lock_at_the_address_of_another_is_another_lock(
+    tmp_path: Path, one: dict[str, int], other: dict[str, int], between: list[tuple[str, int]]
+) -> None:
+    def lock(number: int, **more: int) -> dict[str, object]:
+        return {"d": "lock", "id": number, "cls": number, "name": f"l{number}", **more}
+
+    nest = ("acq", 1), ("acq", 2), ("rel", 2), ("rel", 1)
+    turned = ("acq", 2), ("acq", 1), ("rel", 1), ("rel", 2)
+    lines: list[object] = [{"zlock": 1, "run": "x"}]
+    lines += [{"d": "thr", "id": at, "name": f"T{at}"} for at in (1, 2)]
+    lines += [{"d": "cls", "id": at, "name": f"c{at}", "kind": "mutex"} for at in (1, 2)]
+    lines += [lock(1, **one), lock(2)]
+    lines += [[at, at, 1, op, obj, "x"] for at, (op, obj) in enumerate((*nest, *between), 1)]
+    lines += [lock(1, **other)]
+    lines += [[10 + at, 10 + at, 2, op, obj, "x"] for at, (op, obj) in enumerate(turned)]
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\n".join(map(msgspec.json.encode, lines)) + b"\n")
+    report = audit_paths([path])
+    assert report.integrity == ()
+    same = one == other and not between
+    assert [tier for rule, tier in found(report) if rule == "ORD002"] == ["predicted"] * same
+    # The order of the classes is another matter.
+    assert [rule for rule, _ in found(report) if rule == "ORD001"] == ["ORD001"]
 
 
 FTRACE = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import xml.etree.ElementTree as ET
@@ -485,6 +486,18 @@ def test_the_lock_log_has_whole_stacks_where_they_are_wanted(
     refused = run(ORDERS, "--lock-log-stacks")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
     refused.stderr.fnmatch_lines(["ERROR: --lock-log-stacks: give --lock-log FILE too"])
+
+
+def test_runs_in_free_mode_are_logged_as_they_run(run, pytester: pytest.Pytester) -> None:
+    free = ORDERS.replace('strategy="random"', 'mode="free"')
+    result = run(free, "--lock-log", "x.jsonl", "-k", "test_one")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["lock log of 4 schedules; judge it: *"])
+    lines = (pytester.path / "x.jsonl").read_text(encoding="utf-8").splitlines()
+    headers = [json.loads(line) for line in lines if line.startswith('{"zlock"')]
+    assert [(head["mode"], head["clock"]) for head in headers] == [("free", "mono_ns")] * 4
+    report = audited(pytester.path / "x.jsonl")
+    assert [(edge.outer, edge.inner, edge.runs) for edge in report.edges] == [("A", "B", 4)]
 
 
 def test_a_replayed_token_is_logged(run, pytester: pytest.Pytester) -> None:
