@@ -11,6 +11,7 @@ from harness.errors import UsageError
 from harness.lockorder.rules import LockRules
 from harness.search.watch import TWICE_EVERY
 from harness.strategies import Options, strategy_named
+from harness.trace.token import STEPS_MAX
 
 Program = Callable[[], object]
 Meta = dict[str, str | int]
@@ -83,6 +84,11 @@ class Setup:
             )
         if self.steps_max < 1:
             raise UsageError(f"steps_max must be at least 1, got {self.steps_max}")
+        if self.steps_max > STEPS_MAX:
+            raise UsageError(
+                f"steps_max is at most {STEPS_MAX:,}, got {self.steps_max:,}; a program that needs "
+                "more steps is better divided"
+            )
         if self.mode not in ("controlled", "free"):
             raise UsageError(f"mode must be 'controlled' or 'free', got {self.mode!r}")
         if self.mode == "free":

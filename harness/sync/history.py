@@ -14,6 +14,7 @@ ordered, and in that the results are known beforehand, so that no step leads to 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -31,9 +32,9 @@ STATES_MAX: Final = 20_000
 _STATES_SHOWN: Final = 4
 # Stands for every history where the order of steps matters.
 _NOTED: Final = -1
-# Explained already in this process: schedules differ, their histories seldom.
+# Explained already in this process: schedules differ, their histories seldom. One may be 10 KB.
 _EXPLAINED: Final[dict[tuple[Hashable, ...], None]] = {}
-_EXPLAINED_MAX: Final = 10_000
+_EXPLAINED_MAX: Final = 2_000
 # What became of a history at its schedule's end.
 CHECKED: Final = "checked"
 UNDECIDED: Final = "undecided"
@@ -283,7 +284,8 @@ class History(Generic[S]):
             raise AssertionError(self._report(explanation))
         elif key:
             if len(_EXPLAINED) >= _EXPLAINED_MAX:
-                _EXPLAINED.clear()
+                for old in list(itertools.islice(_EXPLAINED, _EXPLAINED_MAX // 2)):
+                    del _EXPLAINED[old]
             _EXPLAINED[key] = None
 
     def _key(self) -> tuple[Hashable, ...]:

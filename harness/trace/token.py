@@ -17,7 +17,7 @@ import binascii
 import hashlib
 import os
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -28,8 +28,11 @@ from harness.trace.recorder import checkpoint
 PREFIX: Final = "ll1-"
 FILE_PREFIX: Final = "ll1f-"
 TOKEN_CHARS_MAX: Final = 2_048
-# Of a token from a stranger; its choices, unpacked, take some 80 times as much.
-TOKEN_BYTES_MAX: Final = 8 << 20
+# The highest step bound: what a schedule is made of is kept while it runs, and in its token.
+STEPS_MAX: Final = 1_000_000
+# Of the file of a token. Unpacked, the choices of so many steps take 100 MB, all else less.
+TOKEN_BYTES_MAX: Final = 4 << 20
+_LISTED_MAX: Final = 10_000
 FINGERPRINT_CHARS_MAX: Final = 64
 CHECKPOINTS_MAX: Final = 32
 TOKEN_FOLDER: Final = Path(".stress") / "tokens"
@@ -73,8 +76,8 @@ class Token(msgspec.Struct, array_like=True, frozen=True):
     steps_max: int
     early_timeouts: bool
     meta: dict[str, str | int]
-    edges: list[list[str | int]]
-    control: list[str] = []
+    edges: Annotated[list[list[str | int]], msgspec.Meta(max_length=_LISTED_MAX)]
+    control: Annotated[list[str], msgspec.Meta(max_length=_LISTED_MAX)] = []
 
 
 def pack(taken: list[int]) -> bytes:
@@ -97,7 +100,7 @@ def unpack(data: bytes) -> dict[int, int]:
     """Decode to ``{decision: alternative}``.
 
     Raises:
-        TokenError: The bytes end within a number.
+        TokenError: The bytes end within a number, or there are more than a schedule can have.
     """
     deviations: dict[int, int] = {}
     position = 0
@@ -109,6 +112,11 @@ def unpack(data: bytes) -> dict[int, int]:
         if alternative == _ALTERNATIVE_ESCAPE:
             more, position = _read(data, position)
             alternative += more
+        if len(deviations) >= STEPS_MAX:
+            raise TokenError(
+                f"the token has choices of more than {STEPS_MAX:,} steps, which no schedule has; "
+                "it was not made by this tool"
+            )
         deviations[decision] = alternative
         decision += 1
     return deviations
@@ -201,6 +209,11 @@ def decode(text: str) -> Token:
     possible = token.steps >= 0 and token.stride >= 1 and token.steps_max >= 1 and token.seed >= 0
     if not (possible and _is_name(token.fingerprint) and all(map(_is_edge, token.edges))):
         raise TokenError(f"the token {_short(text)} contradicts itself; copy it again, whole")
+    if token.steps_max > STEPS_MAX or token.steps > STEPS_MAX:
+        raise TokenError(
+            f"the token {_short(text)} asks for up to {max(token.steps, token.steps_max):,} steps, "
+            f"and a schedule has at most {STEPS_MAX:,}; search again with a lower step bound"
+        )
     return token
 
 

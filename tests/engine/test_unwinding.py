@@ -29,6 +29,7 @@ from harness import (
     replay,
     spawn,
 )
+from harness.trace.token import STEPS_MAX
 
 
 def _fails_after_two_steps() -> None:
@@ -270,7 +271,7 @@ def test_ctrl_c_ends_the_schedule_cleanly_and_is_raised(in_main: bool) -> None:
 
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        explore(program, "random", schedules=10, steps_max=10**9)
+        explore(program, "random", schedules=10, steps_max=STEPS_MAX)
 
     assert ["main", "thread"] == sorted(ended)
     assert lock.owner is None

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,37 @@ def test_a_schedule_of_a_corpus_lies_beside_it(tmp_path: Path, path: str) -> Non
 def test_a_fingerprint_can_name_a_file(fingerprint: str) -> None:
     with pytest.raises(TokenError, match="contradicts itself"):
         tokens.decode(token(fingerprint=fingerprint))
+
+
+@pytest.mark.parametrize("name", ["steps", "steps_max"])
+def test_a_token_of_a_schedule_that_is_longer_than_any(name: str) -> None:
+    with pytest.raises(TokenError, match="a schedule has at most 1,000,000; search again with"):
+        tokens.decode(token(**{name: tokens.STEPS_MAX + 1}))
+    assert tokens.decode(token(**{name: tokens.STEPS_MAX})).kind == "deadlock"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"deviations": b"\0" * (tokens.TOKEN_BYTES_MAX - 1_000)},
+        {"edges": [[]] * (tokens.TOKEN_BYTES_MAX - 1_000)},
+        {"control": [""] * (tokens.TOKEN_BYTES_MAX - 1_000)},
+    ],
+)
+def test_a_token_takes_little_memory_however_it_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
+) -> None:
+    """As its size grows; a hundredth of the true bound on steps shows that as well."""
+    monkeypatch.chdir(tmp_path)
+    text = token(**changed)
+    monkeypatch.setattr(tokens, "STEPS_MAX", 10_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TokenError, match=r"of more than 10,000 steps|of another version"):
+            tokens.unpack(tokens.decode(text).deviations)
+        assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["draw", "steady"])

@@ -33,6 +33,7 @@ WRONG = [
     ("run --preemptions 2", "takes no bound"),
     ("run --strategy dfs --preemptions -1", "preemptions must be 0 or more"),
     ("run --steps-max 0", "steps_max must be at least 1"),
+    ("run --steps-max 1000001", "steps_max is at most 1,000,000"),
     ("run toy-late --param word", "NAME=VALUE"),
     ("run toy-late --param form=3", "did you mean from"),
     ("run toy-late --param from=many", "whole number"),
