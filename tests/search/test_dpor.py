@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from exploring import every, passes
@@ -327,6 +328,40 @@ def test_a_deadlock_that_another_could_have_prevented_hides_nothing() -> None:
 
     assert _found(every(program)) == _found(report)
     assert {"deadlock", "exception"} <= set(report.failing)
+
+
+def test_a_step_into_a_deadlock_may_be_the_way_past_it_once_another_has_gone_first() -> None:
+    """It must not sleep: nothing that it touched tells that the waiter was woken meanwhile."""
+
+    def program(seen: set[str]) -> None:
+        queue, lock, cell = WaitQueue("q"), Mutex("m"), Shared(0)
+        story: list[str] = []
+
+        def owner() -> None:
+            queue.assign_owner(current_thread())
+            story.append("owned")
+            cell.get()
+            with lock:
+                pass
+
+        def waker() -> None:
+            story.append(f"woke {queue.wake()}")
+
+        def waiter() -> None:
+            with lock:
+                queue.block()
+                story.append("woken")
+
+        parallel(owner, waker, waiter)
+        seen.add(" ".join(story))
+
+    everything: set[str] = set()
+    reached: set[str] = set()
+    explore(partial(program, everything), "dfs", schedules=None, stop_at_first=False)
+    report = explore(partial(program, reached), "dpor", schedules=None, stop_at_first=False)
+
+    assert everything == reached
+    assert (len(reached), report.blocked) == (3, 0)
 
 
 def test_who_could_have_gone_first_before_time_went_on_does_in_another_schedule() -> None:
