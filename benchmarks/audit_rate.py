@@ -25,7 +25,7 @@ import msgspec
 
 from harness.lockorder import HeldLocks, LockClass, LockRules
 from harness.trace.lockread import read_log
-from harness.trace.logjudge import WINDOW, LogJudge
+from harness.trace.logjudge import LogJudge
 from stress.audit import audit_paths
 
 THREADS, CLASSES, PER_CLASS, DEPTH = 16, 20, 160, 5
@@ -52,22 +52,19 @@ def draw() -> Iterator[Acquisition]:
             yield thread, lock, 0
 
 
-def write(path: Path, events: int, runs: int = 1) -> None:
-    """Write a log of so many runs, of at least so many events together."""
-    acquisitions = draw()
+def write(path: Path, events: int) -> None:
+    """Write a log of one run, of at least so many events."""
     with path.open("wb") as stream:
-        for run in range(runs):
-            stream.write(_defined(f"{path.stem}#{run}"))
-            seq = 0
-            for time_, (thread, lock, site) in enumerate(acquisitions):
-                for op in ("req", "acq") if site else ("rel",):
-                    seq += 1
-                    stream.write(
-                        b'[%d,%d,%d,"%s",%d,"x",%d,0]\n'
-                        % (seq, time_, thread, op.encode(), lock, site)
-                    )
-                if seq >= events // runs and not site:
-                    break
+        stream.write(_defined(f"{path.stem}#1"))
+        seq = 0
+        for time_, (thread, lock, site) in enumerate(draw()):
+            for op in ("req", "acq") if site else ("rel",):
+                seq += 1
+                stream.write(
+                    b'[%d,%d,%d,"%s",%d,"x",%d,0]\n' % (seq, time_, thread, op.encode(), lock, site)
+                )
+            if seq >= events and not site:
+                break
 
 
 def _defined(run: str) -> bytes:
@@ -182,11 +179,10 @@ def main() -> None:
     events = int(sys.argv[1]) if len(sys.argv) > 1 else EVENTS
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "synthetic.jsonl"
-        # Predictions look at the first million events of a run.
-        runs = -(-events // WINDOW)
-        write(path, events, runs)
+        # One run: predictions look at one stretch of it after the other.
+        write(path, events)
         size = path.stat().st_size
-        print(f"{events:,} events, {size / events:.0f} bytes each, in {runs} runs", flush=True)
+        print(f"{events:,} events, {size / events:.0f} bytes each, in one run", flush=True)
         _ACQUISITIONS.extend(itertools.islice(draw(), _CORE_ACQUISITIONS))
         rate("class core, decoded tuples", len(_ACQUISITIONS), core)
         rate("reader alone", events, lambda: read(path))

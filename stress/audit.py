@@ -26,7 +26,7 @@ from harness.trace import packed
 from harness.trace.events import Site, Stack
 from harness.trace.lockread import is_log
 from harness.trace.logimport import translated
-from harness.trace.logjudge import LogJudge
+from harness.trace.logjudge import WINDOW, LogJudge
 from harness.trace.logrules import RECLAIM, sleeps_under_spin
 from harness.trace.logstate import HARMLESS, INTEGRITY
 from harness.trace.logtrace import circle_of
@@ -72,6 +72,7 @@ def audit_paths(
     policy: Policy = NO_POLICY,
     size_max: int = SIZE_MAX,
     budget: int = BUDGET,
+    window: int = WINDOW,
     jobs: int = 1,
     cache: Path | None = None,
     follow: Callable[[Finding], None] | None = None,
@@ -93,6 +94,7 @@ def audit_paths(
         policy: What people have decided: a declared order, allowances, a baseline.
         size_max: Longest circle of threads that is predicted.
         budget: States that the exhaustive search may visit for one candidate.
+        window: Events of one run that predictions look at together.
         jobs: Processes that read logs; the report is the same for any number of them.
         cache: A folder where logs that were judged before are looked up by their bytes; None for
             none. The report is the same.
@@ -105,7 +107,7 @@ def audit_paths(
     if fail_on not in TIERS:
         raise UsageError(f"unknown tier {fail_on!r}; the tiers are {', '.join(TIERS)}")
     files, skipped = _expand(paths)
-    options = (mode_blind, size_max, budget)
+    options = (mode_blind, size_max, budget, window)
     if follow is not None:
         judge = _followed(files, options, follow, wait)
     else:
@@ -215,7 +217,7 @@ def converted(path: Path, convert: Callable[[IO[bytes]], bytes]) -> bytes:
         return convert(stream)
 
 
-_Options: TypeAlias = tuple[bool, int, int]
+_Options: TypeAlias = tuple[bool, int, int, int]
 
 
 def _judged(files: list[Path], options: _Options, jobs: int, folder: Path | None) -> LogJudge:
@@ -282,8 +284,8 @@ def _next(tasks: list[Task]) -> Task | None:
 
 
 def _fresh(options: _Options) -> LogJudge:
-    mode_blind, size_max, budget = options
-    return LogJudge(mode_blind=mode_blind, size_max=size_max, budget=budget)
+    mode_blind, size_max, budget, window = options
+    return LogJudge(mode_blind=mode_blind, size_max=size_max, budget=budget, window=window)
 
 
 def judge_file(path: Path, at: int, options: _Options) -> LogJudge:

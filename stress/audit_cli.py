@@ -58,6 +58,9 @@ def audit(
     budget: Annotated[
         int, typer.Option("--budget", help="States searched for a candidate that is left open.")
     ] = 20_000,
+    window: Annotated[
+        int, typer.Option("--window", help="Events of a run that predictions look at together.")
+    ] = 1_000_000,
     form: Annotated[
         str, typer.Option("--format", help="text, json, sarif, dot, html; chrome, fxt, std.")
     ] = "text",
@@ -93,6 +96,7 @@ def audit(
         baseline=baseline,
         max_cycle=max_cycle,
         budget=budget,
+        window=window,
         format="json" if json else form,
         output=output,
         jobs=jobs,

@@ -15,6 +15,7 @@ from harness.errors import UsageError
 from harness.lockorder.findings import Finding
 from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace import logexport
+from harness.trace.logjudge import WINDOW
 from stress import audit_export, audit_html, console, documents
 from stress.audit import audit_paths, converted, read_golden, to_json
 from stress.audit_cache import FOLDER
@@ -59,6 +60,7 @@ class AuditOptions:
     baseline: Path | None = None
     max_cycle: int = SIZE_MAX
     budget: int = BUDGET
+    window: int = WINDOW
     format: str = "text"
     output: Path | None = None
     jobs: int | None = None
@@ -80,6 +82,8 @@ class AuditOptions:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if self.budget < 0:
             raise UsageError(f"--budget must be 0 or more, got {self.budget}")
+        if self.window < 2:
+            raise UsageError(f"--window must be at least 2 events, got {self.window}")
 
 
 def answer(words: Sequence[Path], options: AuditOptions) -> ExitCode:
@@ -100,6 +104,7 @@ def answer(words: Sequence[Path], options: AuditOptions) -> ExitCode:
         policy=read_policy(options.order, options.allow, options.baseline),
         size_max=options.max_cycle,
         budget=options.budget,
+        window=options.window,
         jobs=options.jobs or _processes(paths),
         cache=FOLDER if options.cache else None,
         follow=_tell if options.follow else None,

@@ -45,6 +45,8 @@ def _run(judge: LogJudge, finding: Finding) -> tuple[str, str]:
     schedule = str(header.get("run", "")).rpartition("#")[2]
     if "scenario" not in header or "sched" not in header or not _NUMBER.match(schedule):
         return "", "not run: the log is of no scenario that is known here"
+    if not finding.legs:
+        return "", "not run: it lies in the middle of a long run"
     try:
         token: str = call_fresh(work.confirm, header, int(schedule), finding.legs, finding.last)
     except (UsageError, HarnessError, WorkerError) as error:

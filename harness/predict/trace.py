@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 # Kinds of happenings.
@@ -99,6 +99,22 @@ class Trace:
         ] = {}  # thread -> the fork that started it, until its first event
         self._interrupted: dict[int, list[int]] = {}  # thread -> interruptions since its last event
         self._sleepers: list[tuple[Request, Happening, int]] = []  # wake-ups, and their objects
+
+    def resume(self, held: Iterable[tuple[int, int, bool, Any]], threads: Iterable[int]) -> None:
+        """Begin in the middle of a run, with no event yet: nothing changes places with what was.
+
+        Args:
+            held: Thread, lock, whether shared, and tag of each lock that is held, by thread in the
+                order of acquisition.
+            threads: Those that have begun and not ended.
+        """
+        last: list[int] = []
+        for thread, lock, shared, tag in held:
+            self._interrupted.setdefault(self._lane(thread), []).extend(last)
+            self.acquire(thread, lock, tag, shared=shared, limited=True)
+            last = [len(self.events) - 1]
+        for thread in threads:
+            self._add(self._lane(thread), STEP, 0, None, last)
 
     def _lane(self, thread: int) -> int:
         dense = self._dense.get(thread)
@@ -301,9 +317,13 @@ class Trace:
             return ()
         return self._sets.get(event.obj, event.after) if event.kind == WAKE else event.after
 
-    def close(self) -> None:
-        """Finish: a sleeper waits for a thread where that one alone ever signals its object."""
-        for request, made, obj in self._sleepers:
+    def close(self, *, whole: bool = True) -> None:
+        """Finish: a sleeper waits for a thread where that one alone ever signals its object.
+
+        Args:
+            whole: The run is known from its beginning to its end; else others may signal, too.
+        """
+        for request, made, obj in self._sleepers if whole else ():
             others = self._signallers.get(obj, set()) - {made.thread}
             if len(others) == 1:
                 known = request._replace(provider=min(others))

@@ -86,7 +86,7 @@ def foreseen(program: Program, setup: Setup, found: Deadlocks) -> list[Foreseen]
 
 def _run(program: Program, setup: Setup, counted: Counted) -> Foreseen:
     finding, count = counted.finding, len(counted.runs)
-    if finding.tier != "predicted":
+    if finding.tier != "predicted" or not finding.legs:
         return Foreseen(finding, count)
     failure = reach(program, setup, finding.schedule, finding.legs, finding.last)
     ran = msgspec.structs.replace(

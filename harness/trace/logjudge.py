@@ -24,12 +24,15 @@ from harness.trace.logstate import (
     Breach,
     Standstill,
 )
-from harness.trace.logtrace import forecast
+from harness.trace.logtrace import Before, together
 
 __all__ = ["INTEGRITY", "Breach", "LogJudge"]
 
 WINDOW: Final = 1_000_000
-"""Events of one run that are kept for predictions; a prefix of a run is as good as a run."""
+"""Events of one run that predictions look at together; of a longer run one such stretch after the
+other, each half over the one before."""
+
+BEYOND: Final = "%d events: no circle farther apart than half of that, and none of signals"
 
 
 class LogJudge:
@@ -65,11 +68,11 @@ class LogJudge:
             predict: Look for deadlocks that a run did not reach.
             size_max: Longest circle of threads that is predicted.
             budget: States that the exhaustive search may visit for one candidate.
-            window: Events of a run that are kept for that.
+            window: Events of a run that are looked at together for that; at least 2.
         """
         self.heard: Callable[[], None] | None = None
         self.window = window if predict else 0
-        self._limits = (size_max, budget)
+        self.limits = (size_max, budget)
         self.rules = LockRules(mode_blind=mode_blind, fatal=False)
         self.runs: dict[int, str] = {}
         self.headers: dict[int, dict[str, str | int]] = {}
@@ -196,7 +199,7 @@ class LogJudge:
             if run.index not in self.untrusted:
                 self._end(run)
             # A run and its rules know each other, so it stays until the collector comes round.
-            run.kept = []
+            run.kept, run.foretold, run.before = [], [], Before()
 
     def _end(self, run: LogRun) -> None:
         """Judge a whole run: what it was stuck in, and what it could have been stuck in."""
@@ -205,15 +208,10 @@ class LogJudge:
         finding = end.deadlock() or end.lost_wakeup()
         if finding is not None:
             self.deadlocks.add(finding, 1)
-        if not self.window:
-            return
-        size_max, budget = self._limits
-        said = forecast(run.kept, run, run.index, size_max=size_max, budget=budget)
-        for each, count in said.findings:
+        foretold = together(run.foretold)
+        for each, count in foretold.findings:
             self.deadlocks.add(each, count)
-        for subject, count in said.dropped.items():
+        for subject, count in foretold.dropped.items():
             self.deadlocks.drop(subject, count)
-        if run.events > len(run.kept):
-            self.deadlocks.drop(
-                ("no predictions beyond the window", f"of {self.window} events a run"), 1
-            )
+        if len(run.foretold) > 1:
+            self.deadlocks.drop(("longer than the window of predictions", BEYOND % self.window), 1)

@@ -20,6 +20,7 @@ from harness.trace.loghot import NANOSECONDS, LogHot
 from harness.trace.lograces import LogRaces, is_lock
 from harness.trace.logrules import LockLives, leaked
 from harness.trace.logstate import HARMLESS, Lock, Thread, is_limited
+from harness.trace.logtrace import Before, Forecast, forecast
 
 _Handler: TypeAlias = Callable[["LogRun", Event], None]
 
@@ -33,6 +34,7 @@ class Judge(Protocol):
     untrusted: set[int]
     unclassed: int
     window: int
+    limits: tuple[int, int]
 
     def breach(self, log: str, rule: str, line: int, message: str) -> None:
         """Note broken integrity."""
@@ -76,7 +78,10 @@ class LogRun:
         self.reborn: dict[int, int] = {}
         self.generations: dict[int, int] = {}
         self.rebirths = 0
+        # What predictions still look at, what came before that, and what they have said.
         self.kept: list[Event] = []
+        self.before = Before()
+        self.foretold: list[Forecast] = []
         self.races: LogRaces | None = None  # from the first object that is no lock
         unit = NANOSECONDS.get(clock)
         self.hot = None if unit is None else LogHot(self, unit)
@@ -112,17 +117,41 @@ class LogRun:
             index = len(records)
         self.seq, self.ts = seq, ts
         self.events += index - start
-        room = self.judge.window - len(self.kept)
-        if room > 0:
-            self.kept += records[start : min(index, start + room)]  # type: ignore[arg-type]
+        if self.judge.window:
+            self.kept += records[start:index]  # type: ignore[arg-type]
+            while len(self.kept) > self.judge.window:
+                self._move_on()
         if self.races is not None:
             self.races.play(records[start:index])  # type: ignore[arg-type]
         if self.hot is not None:
             self.hot.play(records[start:index])  # type: ignore[arg-type]
         return index
 
+    def _move_on(self) -> None:
+        """Judge as many events as are looked at together, and let go of the first half of them."""
+        half = (self.judge.window + 1) // 2
+        self._foretell(self.kept[: self.judge.window], whole=False)
+        self.before.add(self.kept[:half])
+        del self.kept[:half]
+
+    def _foretell(self, events: list[Event], *, whole: bool) -> None:
+        size_max, budget = self.judge.limits
+        self.foretold.append(
+            forecast(
+                events,
+                self,
+                self.index,
+                size_max=size_max,
+                budget=budget,
+                before=self.before,
+                whole=whole,
+            )
+        )
+
     def close(self) -> None:
         """Judge what can be told only of a whole run."""
+        if self.judge.window:
+            self._foretell(self.kept, whole=not self.before.events)
         self.lives.close()
         if self.races is not None:
             self.races.close()

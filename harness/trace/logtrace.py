@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Move, Witness
+from harness.lockorder.deadlocks import named
+from harness.lockorder.findings import EXCLUSIVE, SHARED, TIERS, Finding, Move, Witness
 from harness.predict import Trace, predict
 from harness.predict.judge import Prediction, held_since
 from harness.predict.patterns import GUARDED, Pattern
@@ -51,28 +52,90 @@ class Forecast(NamedTuple):
     dropped: dict[tuple[str, str], int]
 
 
+class Before:
+    """What the events of a run have led to: where those that follow begin.
+
+    Attributes:
+        held: What each thread holds: locks, and the event of each acquisition, outermost first.
+        asked: What each thread wants, and has neither got nor given up.
+        alive: Threads that have begun and not ended.
+        events: How many there were.
+    """
+
+    def __init__(self) -> None:
+        """Nothing has happened."""
+        self.held: dict[int, dict[int, list[Event]]] = {}
+        self.asked: dict[int, Event] = {}
+        self.alive: dict[int, None] = {}
+        self.events = 0
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take further events in."""
+        held, asked = self.held, self.asked
+        for event in events:
+            op, tid = event.op, event.tid
+            self.events += 1
+            self.alive[tid] = None
+            if op in ("req", "try"):
+                asked[tid] = event
+            elif op == "acq":
+                taken = _wanted_at(event, asked.pop(tid, None))
+                held.setdefault(tid, {}).setdefault(event.obj, []).append(taken)
+            elif op == "fail":
+                asked.pop(tid, None)
+            elif op in ("rel", "down") and event.obj in held.get(tid, {}):
+                taken = held[tid][event.obj].pop()
+                if op == "down":
+                    shared = msgspec.structs.replace(taken, mode="s")
+                    held[tid][event.obj].append(shared)
+                elif not held[tid][event.obj]:
+                    del held[tid][event.obj]
+            elif op == "fork":
+                self.alive[event.obj] = None
+            elif op == "exit":
+                del self.alive[tid]
+
+    def locks(self) -> Iterator[tuple[int, Event]]:
+        """List what is held, thread by thread."""
+        for tid, mine in sorted(self.held.items()):
+            for taken in mine.values():
+                yield from ((tid, event) for event in taken)
+
+
 def forecast(
-    events: list[Event], names: Names, run: int, *, size_max: int, budget: int
+    events: list[Event],
+    names: Names,
+    run: int,
+    *,
+    size_max: int,
+    budget: int,
+    before: Before | None = None,
+    whole: bool = True,
 ) -> Forecast:
-    """Predict the deadlocks of a run.
+    """Predict the deadlocks of a run, or of a stretch of it.
 
     Args:
-        events: In order, from the first one on; a prefix of the run is sound too.
+        events: In order; a stretch is as sound as the run, since what was before stays before.
         names: What their numbers mean.
         run: Index of the run.
         size_max: Longest circle of threads.
         budget: States that the exhaustive search may visit.
+        before: What came before them; None where the run begins with them.
+        whole: They are the whole run. Only then is known who signals what.
     """
-    if not _may_circle(events):
+    before = before or Before()
+    if not _may_circle(events, before):
         return Forecast([], {})
-    trace = _trace(events, names.type_of)
-    teller = _Teller(trace, names, run)
+    trace = _trace(events, names.type_of, before, whole=whole)
+    teller = _Teller(trace, names, run, before.events)
     outcome = predict(trace, teller.alike, size_max=size_max, budget=budget)
     dropped: dict[tuple[str, str], int] = {}
     findings = []
     for each in outcome.predictions:
         if each.tier == "refuted":
-            subject = (f"refuted: {each.reason}", teller.circle(each.pattern))
+            # Of a stretch of a run not even an exhaustive search says that of all of it.
+            said = "refuted" if whole else "not reached within the window"
+            subject = (f"{said}: {each.reason}", teller.circle(each.pattern))
             dropped[subject] = dropped.get(subject, 0) + each.alike
         else:
             findings.append((teller.finding(each), each.alike))
@@ -85,13 +148,29 @@ def forecast(
     return Forecast(findings, dropped)
 
 
-def _may_circle(events: Iterable[Event]) -> bool:
+def together(forecasts: Sequence[Forecast]) -> Forecast:
+    """Put together what stretches of one run say; what two of them share counts once."""
+    found: dict[object, tuple[Finding, int]] = {}
+    dropped: dict[tuple[str, str], int] = {}
+    for each in forecasts:
+        for finding, count in each.findings:
+            known, counted = found.get(named(finding), (finding, 0))
+            surer = max(known, finding, key=lambda one: TIERS.index(one.tier))
+            found[named(finding)] = surer, max(count, counted)
+        for subject, count in each.dropped.items():
+            dropped[subject] = max(count, dropped.get(subject, 0))
+    return Forecast(list(found.values()), dropped)
+
+
+def _may_circle(events: Iterable[Event], before: Before) -> bool:
     """Tell whether a run can have a pattern at all; most have none, and this is much faster.
 
     A pattern is a circle in the graph of locks wanted while others are held, or it contains a wait
     for a thread with a lock held.
     """
     held: dict[int, list[int]] = {}
+    for tid, event in before.locks():
+        held.setdefault(tid, []).append(event.obj)
     wants: dict[int, dict[int, None]] = {}
     waits = False
     for event in events:
@@ -128,10 +207,15 @@ def _inside(after: dict[int, None], left: dict[int, dict[int, None]]) -> dict[in
     return {lock: None for lock in after if lock in left}
 
 
-def _trace(events: Iterable[Event], type_of: Callable[[int], str]) -> Trace:
+def _trace(
+    events: Iterable[Event], type_of: Callable[[int], str], before: Before, *, whole: bool
+) -> Trace:
     """Build the trace of a run; the tag of each happening is its event."""
     trace = Trace()
-    asked: dict[int, Event] = {}
+    asked = dict(before.asked)
+    if before.events:
+        held = ((tid, event.obj, event.mode == "s", event) for tid, event in before.locks())
+        trace.resume(held, sorted(before.alive))
     for event in events:
         play = _PLAYS.get(event.op)
         if play is not None:
@@ -139,7 +223,7 @@ def _trace(events: Iterable[Event], type_of: Callable[[int], str]) -> Trace:
     for tid, event in asked.items():
         if event.op == "req" and not _limited(event):
             trace.wanted(tid, event.obj, event, shared=event.mode == "s")
-    trace.close()
+    trace.close(whole=whole)
     return trace
 
 
@@ -158,10 +242,15 @@ def _ask(_: Trace, event: Event, asked: _Asked, __: _TypeOf) -> None:
 def _acquire(trace: Trace, event: Event, asked: _Asked, _: _TypeOf) -> None:
     request = asked.pop(event.tid, None)
     limited = request is not None and request.obj == event.obj and _limited(request)
-    # The step is that of the acquisition; the place is where it was wanted.
-    if request is not None and request.site and request.site != event.site:
-        event = msgspec.structs.replace(event, site=request.site)
+    event = _wanted_at(event, request)
     trace.acquire(event.tid, event.obj, event, shared=event.mode == "s", limited=limited)
+
+
+def _wanted_at(event: Event, request: Event | None) -> Event:
+    """Return an acquisition with its own step, and the place where it was wanted."""
+    if request is not None and request.site and request.site != event.site:
+        return msgspec.structs.replace(event, site=request.site)
+    return event
 
 
 def _fail(trace: Trace, event: Event, asked: _Asked, _: _TypeOf) -> None:
@@ -263,8 +352,16 @@ def circle_of(names: Sequence[str]) -> str:
 class _Teller:
     """Says of patterns what a report needs."""
 
-    def __init__(self, trace: Trace, names: Names, run: int) -> None:
-        """Args: trace: Of the run. names: What its numbers mean. run: Its index."""
+    def __init__(self, trace: Trace, names: Names, run: int, skipped: int) -> None:
+        """Begin with the trace of a run.
+
+        Args:
+            trace: Of the run, or of a stretch of it.
+            names: What its numbers mean.
+            run: Its index.
+            skipped: Events of the run before that stretch.
+        """
+        self._skipped = skipped
         self._trace = trace
         self._names = names
         self._run = run
@@ -337,7 +434,10 @@ class _Teller:
         )
         said = f"different threads; no common guard (held {held}); {prediction.reason}"
         if prediction.schedule:
-            said += f"; witness of {len(prediction.schedule)} events"
+            count = sum(self._trace.events[at].tag is not None for at in prediction.schedule)
+            said += f"; witness of {count} events"
+            if self._skipped:
+                said += f", as the run goes on behind its first {self._skipped:,}"
         return said
 
     def _moves(self, prediction: Prediction) -> list[Move]:
@@ -365,7 +465,7 @@ class _Teller:
 
     def _legs(self, prediction: Prediction) -> tuple[tuple[int, int], ...]:
         """Tell how far each thread goes, in turns, up to the requests at last."""
-        if prediction.tier != "predicted":
+        if prediction.tier != "predicted" or self._skipped:
             return ()
         happened = [self._trace.events[index].tag for index in prediction.schedule]
         stops = [(event.tid, int(event.ts)) for event in happened]
