@@ -1,42 +1,29 @@
-"""A kernel whose operations are noted and held against the reference (``model.reference``).
-
-Between ``watch`` and ``look`` every operation is noted as it is called and as it returns; noting is
-no schedule point. An operation that the reference does not know abandons the history, so that
-nothing is judged by halves.
-"""
+"""A kernel whose operations are noted and held against the reference (``model.reference``)."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.sync import Thread, current_thread
-from harness.sync.history import Call, History
-from model.cow_slice import VmCowSlice
 from model.kernel import Kernel, PendingCommit
+from model.observed_calls import NotedKernel, R, filled, named, span, stored
+from model.observed_pages import ObservedPages
 from model.observed_request import ObservedPending
-from model.page import CONTENT_BYTES, PAGE_SIZE, ZEROES
+from model.page import PAGE_SIZE
 from model.page_operations import PageOperations
-from model.physical_page_provider import PhysicalPageProvider
-from model.pinned import PinnedVmObject
-from model.reference import KernelReference
-from model.reference_state import CLOSED, OPEN, Cell, Shape, State
+from model.pager_port import Packet, PacketKind
 from model.status import Status
 from model.vmo import VmObjectPaged
 
 if TYPE_CHECKING:
-    from model.cow_pages import VmCowPages
-    from model.pager_port import Packet
     from model.vm_aspace import VmAspace, VmMapping
-
-R = TypeVar("R")
 
 # Operations that change nothing which the reference describes.
 UNNOTED: Final = frozenset(
     {
         "aspace",
-        "borrower",
         "destroy_all",
         "dump",
         "interval",
@@ -53,207 +40,68 @@ UNNOTED: Final = frozenset(
 )
 
 
-# A history that needs more at once takes the better part of a second.
-_STATES_MAX: Final = 1_500
-# Operations that name pages of a VMO: one page, or the first of some.
-_ONE_PAGE: Final = frozenset(("load", "read", "store", "touch", "write"))
-_SOME_PAGES: Final = frozenset(
-    ("ask", "commit", "decommit", "decommit_mapped", "fault", "hint", "map", "supply")
-)
+class ObservedKernel(ObservedPages):
+    """See ``Kernel``; the operations are the same, and noted."""
 
+    # -- creating VMOs --------------------------------------------------------------------------
 
-def _unlike(kernel: Kernel) -> Iterator[str]:
-    """What there is that the reference does not know."""
-    if any(vmo.cow.dirty_tracked for vmo in kernel.vmos):
-        yield "dirty pages"
-
-
-def _name(status: Status) -> str:
-    return status.name
-
-
-class ObservedKernel(Kernel):
-    """See ``Kernel``; the operations are the same.
-
-    Attributes:
-        history: What was noted; None where nothing is held against the reference.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """As a kernel; nothing is noted yet."""
-        super().__init__(*args, **options)
-        self.history: History[State] | None = None
-        self._noting = False
-        # Threads of the kernel's own that run, and the call that stands for each.
-        self._threads: dict[str, Call | None] = {}
-        self._pending: list[ObservedPending] = []
-        self._inside: set[str] = set()  # threads whose faults are parts of another operation
-        self._fills: dict[str, Call] = {}  # by the thread of the pager
-        # What there is, from the beginning on, in the order in which it was made.
-        self._pins: list[PinnedVmObject] = []
-        self._mappings: list[VmMapping] = []
-        # Of each mapping, by its name: the VMO that it keeps, the one with the pages, the first.
-        self._places: dict[str, tuple[int, int, int]] = {}
-        self._index: dict[str, int] = {}
-        self._all: list[VmObjectPaged] = []
-        self._cows: list[VmCowPages] = []
-
-    # -- the history ----------------------------------------------------------------------------
-
-    def watch(self) -> None:
-        """Note operations from here on; nothing runs, and no closed VMO has a slice."""
-        mapped = [mapping.vmo for mapping in self._mappings if mapping.vmo is not None]
-        pinned = [pin.vmo for pin in self._pins]
-        self._all = list(dict.fromkeys((*self.vmos, *mapped, *pinned)))
-        self._cows = [vmo.cow for vmo in self._all]
-        self._index = {vmo.name: number for number, vmo in enumerate(self._all)}
-        for mapping in self._mappings:
-            self._found(mapping)
-        shape, cells = self._shape()
-        self.history = History(
-            KernelReference(
-                shape,
-                cells,
-                [OPEN if vmo in self.vmos else CLOSED for vmo in self._all],
-                [
-                    (number, self._index[mapping.vmo.name])
-                    for number, mapping in enumerate(self._mappings)
-                    if mapping.vmo is not None
-                ],
-                map(self._pinned, self._pins),
-            ),
-            states_max=_STATES_MAX,
-        )
-        self._noting = True
-        for what in [*_unlike(self), *self._threads]:
-            self._abandon(what)
-        for pending in self._pending:
-            pending.note(self.history)
-
-    def look(self) -> None:
-        """Note what there is, once nothing runs any more, and note no more.
-
-        Locks: takes each VMO's lock.
-        """
-        if self.history is None or not self._noting:
-            return
-        self._noting = False
-        call = self.history.call("look")
-        self.history.returns(call, tuple(self._seen(vmo) for vmo in self._all))
-
-    def _seen(self, vmo: VmObjectPaged) -> tuple[bytes | None, ...] | None:
-        """The content of every page; None where there is no handle any more."""
-        if vmo not in self.vmos:
-            return None
-        if isinstance(vmo.cow, VmCowSlice):
-            return ()
-        pages = self.pages_of(vmo)
-        return tuple(None if page is None else bytes(page.contents) for page in pages)
-
-    def _shape(self) -> tuple[Shape, list[list[Cell]]]:
-        """What there is at rest, for the reference."""
-        bits: list[int] = []
-        known: dict[int, int] = {}
-        parents: list[int] = []
-        for vmo in self._all:
-            bits.append(len(known))
-            provider = vmo.cow.page_source.provider
-            cow = vmo.cow
-            parents.append(self._of(cow.parent) if isinstance(cow, VmCowSlice) else -1)
-            if parents[-1] < 0 and isinstance(provider, PhysicalPageProvider):
-                for offset in range(0, vmo.size, PAGE_SIZE):
-                    known[provider.page_at(offset).index] = len(known)
-        cells: list[list[Cell]] = []
-        ordinary = 0
-        for vmo in self._all:
-            row: list[Cell] = []
-            for page in () if isinstance(vmo.cow, VmCowSlice) else self.pages_of(vmo):
-                if page is None:
-                    row.append(None)
-                    continue
-                ordinary += page.index not in known
-                row.append((bytes(page.contents), 1 << known[page.index] if page.loaned else 0))
-            cells.append(row)
-        shape = Shape(
-            names=tuple(vmo.cow.name for vmo in self._all),
-            lender=tuple(
-                parent < 0 and vmo.cow.is_contiguous()
-                for vmo, parent in zip(self._all, parents, strict=True)
-            ),
-            sizes=tuple(map(len, cells)),
-            bits=tuple(bits),
-            pages=len(known) + ordinary + self.pmm.count_free_pages(),
-            faults=self.faults.strikes("page_list_node", "alloc", "borrow"),
-            zero=ZEROES,
-            struck=self.faults.strikes("kill", "suspend", "timer"),
-            parents=tuple(parents) if max(parents, default=-1) >= 0 else (),
-        )
-        return shape, cells
-
-    def _of(self, cow: VmCowPages | None) -> int:
-        """The number of the VMO that has these pages."""
-        return next(number for number, mine in enumerate(self._cows) if mine is cow)
-
-    def place(self, vmo: VmObjectPaged, first: int) -> tuple[int, int]:
-        """The VMO that has the pages of ``vmo``, and which its page ``first`` is there."""
-        number = self._index[vmo.name]
-        if vmo.alive and isinstance(vmo.cow, VmCowSlice):
-            root, offset = vmo.cow.paged_parent(first * PAGE_SIZE)
-            return self._of(root), offset // PAGE_SIZE
-        return number, first
-
-    def number(self, vmo: VmObjectPaged) -> int:
-        """As which the reference knows a VMO."""
-        return self._index[vmo.name]
-
-    def _found(self, mapping: VmMapping) -> None:
-        """Keep what a mapping shows: unmapped it does not say so any more."""
-        if mapping.vmo is not None:
-            place = self.place(mapping.vmo, mapping.object_offset // PAGE_SIZE)
-            self._places[mapping.name] = self._index[mapping.vmo.name], *place
-
-    def _pinned(self, pin: PinnedVmObject) -> tuple[int, int, int, int]:
-        """As the reference knows a pin."""
-        root, first = self.place(pin.vmo, pin.offset // PAGE_SIZE)
-        return root, first, pin.length // PAGE_SIZE, self._index[pin.vmo.name]
-
-    def _note(
-        self,
-        name: str,
-        vmo: VmObjectPaged,
-        args: tuple[Any, ...],
-        run: Callable[[], R],
-        seen: Callable[[R], Any] | None = None,
-    ) -> R:
+    def create_contiguous(
+        self, pages: int, name: str | None = None
+    ) -> tuple[Status, VmObjectPaged | None]:
+        """See ``Kernel``."""
         if not self._noting or self.history is None:
-            return run()
-        number = self._index.get(vmo.name)
-        if number is None:
-            self._abandon("a VMO that was made meanwhile")
-            return run()
-        if args and isinstance(args[0], int):
-            root, first = self.place(vmo, args[0])
-            call = self.history.call(name, root, first, *args[1:])
-        else:
-            call = self.history.call(name, number, *args)
-        result = run()
-        self.end_call(call, result if seen is None else seen(result), number)
-        return result
+            return super().create_contiguous(pages, name)
+        name = name or self._world.name("lender")
+        number = self.system.expect(name, pages, lends=True)
+        call = self.history.call("create", number)
+        status, vmo = super().create_contiguous(pages, name)
+        if vmo is not None:
+            self.system.made(number, vmo)
+        self.history.returns(call, status.name)
+        return status, vmo
 
-    def end_call(self, call: Call, result: object, number: int) -> None:
-        """Note the result of a call on that VMO; whatever is refused is alike."""
-        assert self.history is not None
-        status = result[0] if isinstance(result, tuple) else result
-        if status == "BAD_HANDLE" and call.args[0] != number:
-            call.name, call.args, result = "refused", (number,), status
-        elif status == "OUT_OF_RANGE" and call.name in _ONE_PAGE | _SOME_PAGES:
-            count = call.args[2] if call.name in _SOME_PAGES else 1
-            call.name, call.args, result = "beyond", (*call.args[:2], count), status
-        self.history.returns(call, result)
-
-    def _abandon(self, what: str) -> None:
+    def borrower(
+        self,
+        pages: int,
+        name: str | None = None,
+        *,
+        resizable: bool = False,
+        dirty_tracked: bool = False,
+        trap_dirty: bool = False,
+    ) -> VmObjectPaged:
+        """See ``Kernel``."""
+        vmo = super().borrower(
+            pages,
+            name,
+            resizable=resizable,
+            dirty_tracked=dirty_tracked,
+            trap_dirty=trap_dirty,
+        )
         if self._noting and self.history is not None:
-            self.history.abandon(f"the reference does not know {what}")
+            dirty = 2 * trap_dirty or int(dirty_tracked)
+            number = self.system.expect(vmo.name, pages, dirty=dirty)
+            self.system.made(number, vmo)
+            self.history.returns(self.history.call("create", number), "OK")
+        return vmo
+
+    def slice(
+        self, vmo: VmObjectPaged, first: int = 0, count: int | None = None, name: str | None = None
+    ) -> tuple[Status, VmObjectPaged | None]:
+        """See ``Kernel``."""
+        parent = self._known(vmo)
+        if parent is None or self.history is None:
+            return super().slice(vmo, first, count, name)
+        name = name or self._world.name("slice")
+        number = self.system.expect(name, 0, parent=parent)
+        first, count = span(vmo, first, count)
+        whole = vmo.alive and (first + count) * PAGE_SIZE <= vmo.size
+        resizable = vmo.alive and vmo.cow.resizable
+        call = self.history.call("slice", parent, number, whole, resizable)
+        status, child = super().slice(vmo, first, count, name)
+        if child is not None:
+            self.system.made(number, child)
+        self.history.returns(call, status.name)
+        return status, child
 
     # -- the operations -------------------------------------------------------------------------
 
@@ -262,15 +110,15 @@ class ObservedKernel(Kernel):
     ) -> Status:
         """See ``Kernel``."""
         run = functools.partial(super().commit, vmo, first, count, retry=retry)
-        return self._note("commit", vmo, _range(vmo, first, count), run, _name)
+        return self._note("commit", vmo, span(vmo, first, count), run, named)
 
     def begin_commit(
         self, vmo: VmObjectPaged, first: int = 0, count: int | None = None
     ) -> PendingCommit:
         """See ``Kernel``; noted when it ends, by whatever ends it."""
-        pending = ObservedPending(self, self._world, vmo, _range(vmo, first, count))
+        pending = ObservedPending(self, self._world, vmo, span(vmo, first, count))
         if self._noting and self.history is not None:
-            pending.note(self.history)
+            pending.note()
         else:
             self._pending.append(pending)
         pending.sent(super().begin_commit(vmo, first, count))
@@ -279,7 +127,7 @@ class ObservedKernel(Kernel):
     def decommit(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
         """See ``Kernel``."""
         run = functools.partial(super().decommit, vmo, first, count)
-        return self._note("decommit", vmo, _range(vmo, first, count), run, _name)
+        return self._note("decommit", vmo, span(vmo, first, count), run, named)
 
     def supply(
         self,
@@ -290,8 +138,8 @@ class ObservedKernel(Kernel):
     ) -> Status:
         """See ``Kernel``."""
         run = functools.partial(super().supply, vmo, first, count, content)
-        args = (*_range(vmo, first, count), _filled(content))
-        return self._note("supply", vmo, args, run, _name)
+        args = (*span(vmo, first, count), filled(content))
+        return self._note("supply", vmo, args, run, named)
 
     def answer_pager(self, vmo: VmObjectPaged, status: Status = Status.OK) -> bool:
         """See ``Kernel``; noted from when there is a packet on."""
@@ -303,14 +151,16 @@ class ObservedKernel(Kernel):
 
     def _answer(self, vmo: VmObjectPaged, packet: Packet, status: Status) -> None:
         """See ``Kernel``; the pager keeps the VMO for a little longer."""
-        number = self._index.get(vmo.name)
-        if status is not Status.OK:
-            self._abandon("pagers that fail")
-        if number is None:
-            self._abandon("a VMO that was made meanwhile")
-        elif self._noting and self.history is not None:
-            args = number, packet.offset // PAGE_SIZE, packet.length // PAGE_SIZE, _filled(b"pager")
-            self._fills[current_thread().name] = self.history.call("fill", *args)
+        number = self._known(vmo)
+        if number is not None and self.history is not None:
+            place = number, packet.offset // PAGE_SIZE, packet.length // PAGE_SIZE
+            if status is not Status.OK:
+                call = self.history.call("refuse", number, status.name)
+            elif packet.kind is PacketKind.DIRTY:
+                call = self.history.call("agreed", *place)
+            else:
+                call = self.history.call("fill", *place, filled(b"pager"))
+            self._fills[current_thread().name] = call
         super()._answer(vmo, packet, status)
 
     def _filled_by(self, run: Callable[[], bool]) -> bool:
@@ -322,7 +172,7 @@ class ObservedKernel(Kernel):
 
     def detach(self, vmo: VmObjectPaged) -> Status:
         """See ``Kernel``."""
-        return self._note("detach", vmo, (), functools.partial(super().detach, vmo), _name)
+        return self._note("detach", vmo, (), functools.partial(super().detach, vmo), named)
 
     def evict(self, target: int = 1) -> int:
         """See ``Kernel``."""
@@ -343,37 +193,12 @@ class ObservedKernel(Kernel):
     def write(self, vmo: VmObjectPaged, page: int, content: bytes) -> Status:
         """See ``Kernel``."""
         run = functools.partial(super().write, vmo, page, content)
-        return self._note("write", vmo, (page, _stored(content)), run, _name)
+        return self._note("write", vmo, (page, stored(content)), run, named)
 
     def zero(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
         """See ``Kernel``."""
         run = functools.partial(super().zero, vmo, first, count)
-        return self._note("zero", vmo, _range(vmo, first, count), run, _name)
-
-    def pin(
-        self,
-        vmo: VmObjectPaged,
-        first: int = 0,
-        count: int | None = None,
-        *,
-        reuse_request: bool = False,
-    ) -> tuple[Status, PinnedVmObject | None]:
-        """See ``Kernel``; noted together with its unpin, for lenders."""
-        run = functools.partial(super().pin, vmo, first, count, reuse_request=reuse_request)
-        args = (*_range(vmo, first, count), self._index.get(vmo.name))
-        status, pinned = self._note("pin", vmo, args, run, lambda got: got[0].name)
-        if pinned is not None:
-            self._pins.append(pinned)
-        return status, pinned
-
-    def unpin(self, pinned: PinnedVmObject) -> None:
-        """See ``Kernel``."""
-        self._pins.remove(pinned)
-        run = functools.partial(super().unpin, pinned)
-        if not self._noting or self.history is None or pinned.vmo.name not in self._index:
-            run()
-        else:
-            self.history.run("unpin", self._pinned(pinned), run)
+        return self._note("zero", vmo, span(vmo, first, count), run, named)
 
     # -- address spaces -------------------------------------------------------------------------
 
@@ -381,38 +206,36 @@ class ObservedKernel(Kernel):
         self, aspace: VmAspace, vmo: VmObjectPaged, first: int = 0, count: int | None = None
     ) -> tuple[Status, VmMapping | None]:
         """See ``Kernel``."""
-        number = self._index.get(vmo.name)
-        place = 0, 0
-        if not self._noting or self.history is None or number is None:
-            self._abandon("a VMO that was made meanwhile")
+        number = self._known(vmo)
+        if self.history is None or number is None:
             status, mapping = super().map(aspace, vmo, first, count)
         else:
-            place = self.place(vmo, first)
-            call = self.history.call("map", *place, _range(vmo, first, count)[1])
+            call = self.ranged("map", vmo, *span(vmo, first, count))
             status, mapping = super().map(aspace, vmo, first, count)
-            if status.name != "OUT_OF_RANGE":
-                call.args = number, len(self._mappings)
+            if call.name == "map" and status.name != "OUT_OF_RANGE":
+                call.args = number, len(self.system.mappings)
             self.end_call(call, status.name, number)
         if mapping is not None:
-            self._mappings.append(mapping)
+            self.system.mappings.append(mapping)
             if number is not None:
-                self._places[mapping.name] = number, *place
+                self.system.found(mapping)
         return status, mapping
 
-    def _known(self, mapping: VmMapping) -> bool:
-        """Whether what is done by way of a mapping is noted."""
-        if self._noting and mapping.name not in self._places:
-            self._abandon("a mapping of a VMO that was made meanwhile")
-            return False
-        return self._noting
+    def _shown(self, mapping: VmMapping) -> tuple[int, int, int] | None:
+        """What a mapping shows while operations are noted, see ``System.places``; else None."""
+        shown = self.system.places.get(mapping.name) if self._noting else None
+        if shown is None:
+            self._abandon("a mapping of a VMO that was closed before it began")
+        return shown
 
     def unmap(self, mapping: VmMapping) -> Status:
         """See ``Kernel``."""
         run = functools.partial(super().unmap, mapping)
-        if not self._known(mapping) or self.history is None:
+        shown = self._shown(mapping)
+        if shown is None or self.history is None:
             return run()
-        args = self._places[mapping.name][0], self._mappings.index(mapping)
-        return self.history.run("unmap", args, run, _name)
+        args = shown[0], self.system.mappings.index(mapping)
+        return self.history.run("unmap", args, run, named)
 
     def _touch(
         self,
@@ -425,10 +248,11 @@ class ObservedKernel(Kernel):
     ) -> R:
         """Note an access by way of a mapping."""
         thread = current_thread().name
-        if thread in self._inside or not self._known(mapping) or self.history is None:
+        shown = None if thread in self._inside else self._shown(mapping)
+        if shown is None or self.history is None:
             return run()
-        _, root, first = self._places[mapping.name]
-        number = self._mappings.index(mapping)
+        _, root, first = shown
+        number = self.system.mappings.index(mapping)
         self._inside.add(thread)
         call = self.history.call(name, root, first + page, *args, number)
         result = run()
@@ -441,7 +265,7 @@ class ObservedKernel(Kernel):
     ) -> Status:
         """See ``Kernel``."""
         run = functools.partial(super().fault, mapping, page, write=write, retry=retry)
-        return self._touch("touch", mapping, page, (write,), run, _name)
+        return self._touch("touch", mapping, page, (write,), run, named)
 
     def load(self, mapping: VmMapping, page: int = 0) -> tuple[Status, bytes]:
         """See ``Kernel``."""
@@ -451,7 +275,7 @@ class ObservedKernel(Kernel):
     def store(self, mapping: VmMapping, page: int, content: bytes) -> Status:
         """See ``Kernel``."""
         run = functools.partial(super().store, mapping, page, content)
-        return self._touch("store", mapping, page, (_stored(content),), run, _name)
+        return self._touch("store", mapping, page, (stored(content),), run, named)
 
     def decommit_mapped(
         self, mapping: VmMapping, first: int = 0, count: int | None = None
@@ -459,85 +283,7 @@ class ObservedKernel(Kernel):
         """See ``Kernel``."""
         run = functools.partial(super().decommit_mapped, mapping, first, count)
         pages = mapping.size // PAGE_SIZE - first if count is None else count
-        return self._touch("decommit_mapped", mapping, first, (pages,), run, _name)
-
-    # -- pages ----------------------------------------------------------------------------------
-
-    def resize(self, vmo: VmObjectPaged, pages: int) -> Status:
-        """See ``Kernel``."""
-        run = functools.partial(super().resize, vmo, pages)
-        number = self._index.get(vmo.name)
-        if not self._noting or self.history is None or number is None:
-            return run()
-        return self.history.run("resize", (number, pages), run, _name)
-
-    def always_need(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
-        """See ``Kernel``."""
-        run = functools.partial(super().always_need, vmo, first, count)
-        return self._note("need", vmo, _range(vmo, first, count), run, _name)
-
-    def replace_page(self, vmo: VmObjectPaged, page: int = 0, *, with_loaned: bool) -> Status:
-        """See ``Kernel``."""
-        run = functools.partial(super().replace_page, vmo, page, with_loaned=with_loaned)
-        return self._note("replace", vmo, (page, with_loaned), run, _name)
-
-    def dont_need(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
-        """See ``Kernel``."""
-        run = functools.partial(super().dont_need, vmo, first, count)
-        return self._note("hint", vmo, _range(vmo, first, count), run, _name)
-
-    def mark_latency_sensitive(self, vmo: VmObjectPaged) -> Status:
-        """See ``Kernel``."""
-        run = functools.partial(super().mark_latency_sensitive, vmo)
-        return self._note("hint", vmo, (), run, _name)
-
-    def sweep(self) -> int:
-        """See ``Kernel``."""
-        return self._churn(super().sweep)
-
-    def age(self) -> int:
-        """See ``Kernel``."""
-        return self._churn(super().age)
-
-    def process_queues(self) -> int:
-        """See ``Kernel``."""
-        return self._churn(super().process_queues)
-
-    def start_queue_threads(self, active_ratio_multiplier: int) -> None:
-        """See ``Kernel``; to the reference, aging that lasts until the threads are stopped."""
-        self._begin_churn("the threads of the page queues")
-        super().start_queue_threads(active_ratio_multiplier)
-
-    def stop_queue_threads(self) -> None:
-        """See ``Kernel``."""
-        super().stop_queue_threads()
-        self._end_churn("the threads of the page queues")
-
-    def start_sweeper_thread(self) -> None:
-        """See ``Kernel``; to the reference, a sweep that lasts until the thread is stopped."""
-        self._begin_churn("the thread of the sweeper")
-        super().start_sweeper_thread()
-
-    def stop_sweeper_thread(self) -> None:
-        """See ``Kernel``."""
-        super().stop_sweeper_thread()
-        self._end_churn("the thread of the sweeper")
-
-    def _begin_churn(self, thread: str) -> None:
-        call = None
-        if self._noting and self.history is not None:
-            call = self.history.call("churn")
-        self._threads[thread] = call
-
-    def _end_churn(self, thread: str) -> None:
-        call = self._threads.pop(thread, None)
-        if call is not None and self.history is not None:
-            self.history.returns(call, 0)
-
-    def _churn(self, run: Callable[[], int]) -> int:
-        if not self._noting or self.history is None:
-            return run()
-        return self.history.run("churn", (), run)
+        return self._touch("decommit_mapped", mapping, first, (pages,), run, named)
 
     def destroy(self, vmo: VmObjectPaged) -> None:
         """See ``Kernel``."""
@@ -558,21 +304,6 @@ class ObservedKernel(Kernel):
             run(thread)
 
 
-def _range(vmo: VmObjectPaged, first: int, count: int | None) -> tuple[int, int]:
-    if count is None:
-        # Of a VMO that is gone, none: the operation will say so.
-        count = vmo.size // PAGE_SIZE - first if vmo.alive else 0
-    return first, count
-
-
-def _stored(content: bytes) -> bytes:
-    return content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b"\0")
-
-
-def _filled(content: bytes) -> bytes:
-    return content[:CONTENT_BYTES].ljust(CONTENT_BYTES, b".")
-
-
 def _unknown(name: str) -> Callable[..., Any]:
     """An operation that the reference does not know: it runs, and the history is not judged."""
     method = getattr(Kernel, name)
@@ -585,14 +316,14 @@ def _unknown(name: str) -> Callable[..., Any]:
     return run
 
 
+NOTED: Final = frozenset(
+    name for kind in (ObservedKernel, ObservedPages, NotedKernel) for name in vars(kind)
+)
 UNKNOWN: Final = tuple(
     name
     for owner in (PageOperations, Kernel)
     for name, value in vars(owner).items()
-    if callable(value)
-    and not name.startswith("_")
-    and name not in vars(ObservedKernel)
-    and name not in UNNOTED
+    if callable(value) and not name.startswith("_") and name not in NOTED | UNNOTED
 )
 for _method in UNKNOWN:
     setattr(ObservedKernel, _method, _unknown(_method))

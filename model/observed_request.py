@@ -9,9 +9,8 @@ from model.page_request import PageRequest
 from model.status import Status
 
 if TYPE_CHECKING:
-    from harness.sync.history import Call, History
+    from harness.sync.history import Call
     from model.observed import ObservedKernel
-    from model.reference_state import State
     from model.vmo import VmObjectPaged
     from model.world import World
 
@@ -32,15 +31,14 @@ class ObservedPending(PendingCommit):
         """It was sent."""
         self.request, self.status = pending.request, pending.status
 
-    def note(self, history: History[State]) -> None:
+    def note(self) -> None:
         """Note it from here on, unless it is over."""
         if not self._over:
-            first, count = self._pages
-            self._noted = history.call("ask", *self._kernel.place(self._vmo, first), count)
+            self._noted = self._kernel.ranged("ask", self._vmo, *self._pages)
 
     def wait(self) -> Status:
         """See ``PendingCommit``."""
-        if self._noted is not None:
+        if self._noted is not None and self._noted.name == "ask":
             self._noted.name = "fault"
         status = super().wait()
         self._end(status)
@@ -53,5 +51,6 @@ class ObservedPending(PendingCommit):
 
     def _end(self, status: Status) -> None:
         self._over = True
-        if self._noted is not None:
-            self._kernel.end_call(self._noted, status.name, self._kernel.number(self._vmo))
+        number = self._kernel.system.known(self._vmo.name)
+        if self._noted is not None and number is not None:
+            self._kernel.end_call(self._noted, status.name, number)

@@ -23,21 +23,29 @@ because the kernel takes it:
 * *A page that is always needed* may be evicted nevertheless, and a page of a VMO that was told so
   may stay: which pages are meant is not kept.
 * *Whatever replaces pages leaves their content*, but any lender's absent page may lie under it.
+* *A page that is written* through a mapping may be dirty before it has its new content: a fault
+  makes it so, and the store follows. Who takes a page to replace it may lack the memory.
+* *A lender takes a run of pages.* Which ones are in use is not known: where the free ones may be
+  scattered, none may be found.
 * *With injected faults* any operation that takes memory may run out of it midway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from model.reference_commit import told
 from model.reference_operations import OPERATIONS
 from model.reference_state import (
     CLOSED,
     GONE,
     OPEN,
     RECYCLED,
+    UNBORN,
     Cell,
+    Filled,
     Pinned,
     Shape,
     State,
@@ -47,6 +55,8 @@ if TYPE_CHECKING:
     from harness.sync.history import Call, Local, Locals
 
 
+# Operations that look pages up by their queues, and keep the VMO of one meanwhile.
+_KEEPS_ANY: Final = frozenset(("evict", "churn"))
 # Operations that are about no VMO.
 _NO_VMO: Final = frozenset(("evict", "kill", "suspend", "look", "churn"))
 
@@ -77,11 +87,50 @@ class KernelReference:
             rows,
             tuple(stages) or (OPEN,) * len(rows),
             mapped=tuple(sorted(mapped)),
-            pins=tuple(sorted(pins)),
+            pins=(held := tuple(sorted(pins))),
+            sober=sum(1 << vmo for vmo in {pin[0] for pin in held}),
         )
-        self.key = shape, self._initial
         self._threads: dict[str, int] = {}
         self._running: Sequence[Call] = ()
+
+    @property
+    def key(self) -> tuple[Shape, State]:
+        """See ``Reference``."""
+        return self.shape, self._initial
+
+    def expect(
+        self, name: str, pages: int, *, lends: bool = False, parent: int = -1, dirty: int = 0
+    ) -> int:
+        """A VMO that somebody is about to make.
+
+        Args:
+            name: Of it.
+            pages: Its size; of a slice, which has no cells of its own, 0.
+            lends: It is contiguous.
+            parent: Of a slice the number of what it is a window into.
+            dirty: 1 where its written pages are dirty, 2 where its pager is asked before.
+
+        Returns:
+            Its number.
+        """
+        shape = self.shape
+        number = len(shape.names)
+        parents = shape.parents or (-1,) * number
+        self.shape = replace(
+            shape,
+            names=(*shape.names, name),
+            lender=(*shape.lender, lends),
+            sizes=(*shape.sizes, pages),
+            bits=(*shape.bits, shape.lent()),
+            parents=(*parents, parent) if shape.parents or parent >= 0 else (),
+            tracked=shape.tracked | (dirty > 0) << number,
+            trapped=shape.trapped | (dirty > 1) << number,
+        )
+        first = self._initial
+        self._initial = first._replace(
+            cells=(*first.cells, (None,) * pages), stages=(*first.stages, UNBORN)
+        )
+        return number
 
     def thread_named(self, name: str) -> int:
         """The number of a thread."""
@@ -93,9 +142,15 @@ class KernelReference:
 
     def interrupted(self, state: State, call: Call) -> bool:
         """Whether a call was interrupted, as it says, by somebody who did so or by a fault."""
-        status = call.result[0] if isinstance(call.result, tuple) else call.result
-        told = status in ("INTR_KILLED", "INTR_RETRY", "TIMED_OUT")
-        return told and (self.shape.struck or bool(state.suspended >> self.thread(call) & 1))
+        early = told(call) in ("INTR_KILLED", "INTR_RETRY", "TIMED_OUT")
+        return early and (self.shape.struck or bool(state.suspended >> self.thread(call) & 1))
+
+    def refused(self, state: State, call: Call) -> bool:
+        """Whether a call failed, as it says, for a pager that is gone or has failed it."""
+        vmo, status = call.args[0], told(call)
+        if status == "BAD_STATE" and state.detached >> vmo & 1:
+            return True
+        return (vmo, status) in state.failed or (status == "NO_MEMORY" and self.shape.faults)
 
     def initial(self) -> State:
         """See ``Reference``."""
@@ -113,7 +168,7 @@ class KernelReference:
         looked = list(local)
         for index, call in enumerate(running):
             operation = OPERATIONS[call.name]
-            if operation.looks(call):
+            if operation.looks(self.shape, call):
                 for _, mine in operation.steps(self, state, call, local[index]):
                     looked[index] = mine
         if looked != list(local):
@@ -125,7 +180,7 @@ class KernelReference:
             operation = OPERATIONS[call.name]
             wanted |= operation.wants(self.shape, call)
             reclaims = reclaims or operation.reclaims
-            if not operation.looks(call):
+            if not operation.looks(self.shape, call):
                 for after, mine in operation.steps(self, state, call, local[index]):
                     yield after, (*local[:index], mine, *local[index + 1 :])
         if reclaims and wanted:
@@ -138,7 +193,7 @@ class KernelReference:
     def ends(
         self, state: State, running: Sequence[Call], local: Locals, index: int
     ) -> Iterator[State]:
-        """See ``Reference``; wishes end with the last that reclaims, closed VMOs with the last."""
+        """See ``Reference``; wishes end with who reclaims last, closed VMOs with who keeps them."""
         call = running[index]
         left = OPERATIONS[call.name].ends(self, state, call, local[index])
         if left is None:
@@ -146,8 +201,18 @@ class KernelReference:
         others = [other for other in running if other is not call]
         if not any(OPERATIONS[other.name].reclaims for other in others):
             left = left._replace(wished=0)
-        if others or not any(self._dying(left, vmo) for vmo in range(len(left.stages))):
+        vmos = range(len(left.stages))
+        if not any(self._dying(left, vmo) and not self._kept(vmo, others) for vmo in vmos):
             yield left
+
+    def _kept(self, vmo: int, running: Sequence[Call]) -> bool:
+        """Whether a running operation may keep a closed VMO from being recycled.
+
+        Where there are slices, what one leaves behind another thread may be deleting.
+        """
+        if self.shape.parents:
+            return bool(running)
+        return any(other.name in _KEEPS_ANY or other.args[:1] == (vmo,) for other in running)
 
     def _dying(self, state: State, vmo: int) -> bool:
         """Whether nothing but a running operation keeps a closed VMO from being recycled."""
@@ -158,7 +223,7 @@ class KernelReference:
     def _parent(self, state: State, vmo: int) -> bool:
         """Whether there is a slice of this VMO."""
         windows = zip(self.shape.parents, state.stages, strict=False)
-        return any(parent == vmo and stage != RECYCLED for parent, stage in windows)
+        return any(parent == vmo and stage < RECYCLED for parent, stage in windows)
 
     def gone(self, state: State, vmo: int) -> State | None:
         """Where somebody is told that a VMO is gone; None where he should not be."""
@@ -172,16 +237,16 @@ class KernelReference:
         """A page that is asked for comes home, or leaves the borrower that has it."""
         shape = self.shape
         for vmo, row in enumerate(state.cells):
-            if not shape.lender[vmo] or state.stages[vmo] == RECYCLED:
+            if not shape.lender[vmo] or state.stages[vmo] >= RECYCLED:
                 continue
             for page, cell in enumerate(row):
                 bit = 1 << (shape.bits[vmo] + page)
                 if cell is not None or not wanted & bit:
                     continue
-                yield state.cleared(bit).put(vmo, page, [(shape.zero, 0)])
+                yield state.cleared(bit).put(vmo, page, [Filled(shape.zero)])
                 for borrower, slots in enumerate(state.cells):
                     for at, slot in enumerate(slots):
-                        if slot is not None and slot[1] & bit:
+                        if slot is not None and slot.under & bit:
                             yield self._lost(state, borrower, at, bit)
 
     def _lost(self, state: State, borrower: int, at: int, bit: int) -> State:
@@ -216,7 +281,8 @@ class KernelReference:
 
     def borrowable(self, state: State, vmo: int) -> int:
         """Bits of the lenders' pages that may lie under what is put into a VMO now."""
-        return 0 if state.pinned_once >> vmo & 1 else self.absent(state)
+        sober = state.sober >> vmo & 1 or self.shape.traps(vmo)
+        return 0 if sober else self.absent(state)
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -224,7 +290,7 @@ class KernelReference:
         """Bits of the lenders' pages that are not at home: those that may be borrowed."""
         bits = 0
         for vmo, row in enumerate(state.cells):
-            if self.shape.lender[vmo] and state.stages[vmo] != RECYCLED:
+            if self.shape.lender[vmo] and state.stages[vmo] < RECYCLED:
                 for page, cell in enumerate(row):
                     bits |= (cell is None) << (self.shape.bits[vmo] + page)
         return bits
@@ -242,10 +308,10 @@ class KernelReference:
         taken = sure = 0
         for vmo, row in enumerate(state.cells):
             if shape.lender[vmo]:
-                free -= shape.sizes[vmo] if state.stages[vmo] != RECYCLED else 0
+                free -= shape.sizes[vmo] if state.stages[vmo] < RECYCLED else 0
             else:
                 taken += sum(cell is not None for cell in row)
-                sure += sum(cell is not None and not cell[1] for cell in row)
+                sure += sum(cell is not None and not cell.under for cell in row)
         if held is not None:
             return free - taken - held
         return free - max(sure, taken - self.absent(state).bit_count())
@@ -256,25 +322,31 @@ class KernelReference:
         held = sum(OPERATIONS[other.name].holds(self.shape, other) for other in others)
         if others:
             sizes = zip(self.shape.sizes, state.stages, strict=True)
-            held += sum(size for size, stage in sizes if stage != OPEN)
+            held += sum(size for size, stage in sizes if stage not in (OPEN, UNBORN))
         return held
-
-    def starved(self, state: State, vmo: int) -> bool:
-        """Whether the pager of a VMO may have failed what was asked for, for want of memory."""
-        return self.shape.faults or bool(state.starved >> vmo & 1)
 
     def short(self, state: State, call: Call, count: int) -> bool:
         """Whether ``call`` may find fewer than ``count`` ordinary pages free."""
         return self.ordinary(state, held=self.held(state, call)) < count
 
+    def scattered(self, state: State, call: Call, count: int) -> bool:
+        """Whether ``call`` may find no run of ``count`` ordinary pages free.
+
+        The pages in use part the free ones into one run more than they are, at most: where even
+        so many runs, each too short, are fewer pages than are free, one of them is long enough.
+        """
+        free = self.ordinary(state, held=self.held(state, call))
+        runs = self.shape.machine - free + 1
+        return free <= runs * (count - 1)
+
     # -- for readers ----------------------------------------------------------------------------
 
     def describe(self, state: State) -> str:
         """See ``Reference``."""
-        words = ("", " closed", " gone", " recycled")
+        words = ("", " closed", " gone", " recycled", " not made yet")
         rows = []
         for vmo, row in enumerate(state.cells):
-            cells = self._row(cell and cell[0] for cell in row)
+            cells = self._row(row)
             detached = " detached" if state.detached >> vmo & 1 else ""
             rows.append(f"{self.shape.names[vmo]}{words[state.stages[vmo]]}{detached} {cells}")
         return ", ".join(rows)
@@ -295,8 +367,14 @@ class KernelReference:
             result = " ".join(self._text(one) if isinstance(one, bytes) else one for one in result)
         return text if result is None else f"{text} -> {result}"
 
-    def _row(self, contents: Iterable[bytes | None]) -> str:
-        return f"[{' '.join('-' if one is None else self._text(one) for one in contents)}]"
+    def _row(self, cells: Iterable[Cell | bytes]) -> str:
+        return f"[{' '.join(map(self._cell, cells))}]"
+
+    def _cell(self, cell: Cell | bytes) -> str:
+        """Content, and what the pager does not know of it."""
+        if cell is None or isinstance(cell, bytes):
+            return "-" if cell is None else self._text(cell)
+        return self._text(cell.content) + ("", "*", "~")[cell.dirty]
 
     def _text(self, content: bytes) -> str:
         if content == self.shape.zero:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.reference_commit import Commit, Moves, Operation
-from model.reference_state import OPEN, Shape, State, usable
+from model.reference_commit import Commit, Moves, Operation, told
+from model.reference_state import DIRTY, OPEN, Filled, Shape, State, usable
 
 if TYPE_CHECKING:
     from harness.sync.history import Call, Local
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Read(Operation):
     """``(vmo, page)``: status and content."""
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """Only that."""
-        del call
+        del shape, call
         return True
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
@@ -28,20 +28,40 @@ class Read(Operation):
         status, content = call.result
         cell = state.cells[vmo][page] if page < len(state.cells[vmo]) else None
         if cell is None and ref.shape.lender[vmo]:
-            cell = ref.shape.zero, 0
-        if status == "OK" and cell is not None and cell[0] == content:
-            yield state, True
-        elif status == "BAD_STATE" and state.detached >> vmo & 1:
+            cell = Filled(ref.shape.zero)
+        if status == "OK" and cell is not None and cell.content == content:
             yield state, True
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """Done, gone, or interrupted."""
-        status = call.result[0]
-        if status == "BAD_HANDLE":
+        if told(call) == "BAD_HANDLE":
             return ref.gone(state, call.args[0])
-        if status == "NO_MEMORY":
-            return state if ref.starved(state, call.args[0]) else None
-        return state if local or ref.interrupted(state, call) else None
+        early = ref.refused(state, call) or ref.interrupted(state, call)
+        return state if local or early else None
+
+
+def written(ref: KernelReference, state: State, vmo: int, page: int, to: bytes) -> State | None:
+    """With other content in a page; None where it is absent, or its pager has to agree first.
+
+    Where that is tracked the page is dirty from here on, and an ordinary one.
+    """
+    cell = state.cells[vmo][page] if page < len(state.cells[vmo]) else None
+    if cell is None or (ref.shape.traps(vmo) and cell.dirty != DIRTY):
+        return None
+    after = Filled(to, 0, DIRTY) if ref.shape.tracks(vmo) else Filled(to, cell.under)
+    return state.put(vmo, page, [after])
+
+
+def lacks(ref: KernelReference, state: State, call: Call) -> bool:
+    """Whether an operation that says so may find no memory to replace a page that it writes."""
+    replaces = ref.shape.tracks(call.args[0]) and not ref.shape.traps(call.args[0])
+    return told(call) == "NO_MEMORY" and replaces and ref.short(state, call, 1)
+
+
+def replaced(shape: Shape, call: Call) -> int:
+    """Pages in the hands of an operation that writes: a new one and the old one, or none."""
+    vmo = call.args[0]
+    return 2 if shape.tracks(vmo) and not shape.traps(vmo) else 0
 
 
 class Write(Commit):
@@ -53,29 +73,44 @@ class Write(Commit):
         """The page."""
         return shape.span(call.args[0], call.args[1], 1)
 
-    def looks(self, call: Call) -> bool:
+    def holds(self, shape: Shape, call: Call) -> int:
+        """Where written pages are replaced, a new page, and the old one."""
+        return replaced(shape, call)
+
+    def looks(self, shape: Shape, call: Call) -> bool:
         """It does not."""
-        del call
+        del shape, call
         return False
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
         """Write to the page, once, where it is there."""
         vmo, page, content = call.args[:3]
-        cell = state.cells[vmo][page] if page < len(state.cells[vmo]) else None
-        if not local and cell is not None and call.result == "OK" and usable(state, vmo):
-            yield state.put(vmo, page, [(content, cell[1])]), True
+        if local or not usable(state, vmo):
+            return
+        after = written(ref, state, vmo, page, content)
+        if call.result == "OK" and after is not None:
+            yield after, True
+        elif lacks(ref, state, call):
+            yield state, True
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """OK once written."""
-        if call.result == "OK":
+        if call.result == "OK" or local:
             return state if local else None
         return super().ends(ref, state, call, local)
 
 
 class Zero(Operation):
-    """``(vmo, first, count)``: page by page; the local state counts them; -1: it saw the end."""
+    """``(vmo, first, count)``: page by page, each written as a write does it.
+
+    The local state counts them, and is -1 where it saw the end of the VMO, or that of the memory.
+    """
 
     begun = 0
+
+    def holds(self, shape: Shape, call: Call) -> int:
+        """Where written pages are replaced, a new page, and the old one."""
+        return replaced(shape, call)
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
         """Zero the next page, or pass over a lender's absent one; or find the VMO too short."""
@@ -90,22 +125,19 @@ class Zero(Operation):
             yield state, -1
         if page >= size:
             return
-        cell = state.cells[vmo][page]
-        if cell is not None:
-            yield state.put(vmo, page, [(ref.shape.zero, cell[1])]), local + 1
+        after = written(ref, state, vmo, page, ref.shape.zero)
+        if lacks(ref, state, call):
+            yield state, -1
+        if after is not None:
+            yield after, local + 1
         elif ref.shape.lender[vmo]:
             yield state, local + 1
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """All of them; a borrower's may not come."""
-        vmo, _, count = call.args
         if call.result == "OK":
-            return state if local == count else None
-        if call.result == "NO_MEMORY":
-            return state if ref.starved(state, vmo) else None
-        if call.result == "OUT_OF_RANGE":
-            return state if local == -1 else None
-        if call.result == "BAD_STATE" and state.detached >> vmo & 1:
+            return state if local == call.args[2] else None
+        if local == -1 or ref.refused(state, call):
             return state
         interrupted = ref.interrupted(state, call)
         return state if interrupted else super().ends(ref, state, call, False)
@@ -117,23 +149,39 @@ class Touch(Commit):
     begun = False
 
     def wants(self, shape: Shape, call: Call) -> int:
-        """The page, where it is written."""
+        """The page, where it is written to."""
         vmo, page, write, _ = call.args
         return shape.span(vmo, page, 1) if write else 0
+
+    def holds(self, shape: Shape, call: Call) -> int:
+        """As a write, where it is one."""
+        return replaced(shape, call) if call.args[2] else 0
+
+    def looks(self, shape: Shape, call: Call) -> bool:
+        """Only that, unless it makes the page dirty."""
+        return not (call.args[2] and shape.tracks(call.args[0]))
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
         """See the page there while it is mapped; a lender's absent one can be read."""
         vmo, page, write, mapping = call.args
-        if local or call.result != "OK" or not state.maps(mapping):
+        if local or not state.maps(mapping):
+            return
+        if call.result != "OK":
+            if write and lacks(ref, state, call):
+                yield state, True
             return
         row = state.cells[vmo]
-        there = page < len(row) and row[page] is not None
-        if there or (ref.shape.lender[vmo] and not write):
+        cell = row[page] if page < len(row) else None
+        if write and cell is not None:
+            after = written(ref, state, vmo, page, cell.content)
+            if after is not None:
+                yield after, True
+        elif cell is not None or (ref.shape.lender[vmo] and not write):
             yield state, True
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """OK once seen; else mapped no more, or as a commit."""
-        if call.result == "OK":
+        if call.result == "OK" or local:
             return state if local else None
         return unmapped(state, call) or super().ends(ref, state, call, local)
 
@@ -143,7 +191,7 @@ class Load(Read):
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
         """As a read, while it is mapped."""
-        if state.maps(call.args[-1]) or call.result[0] == "BAD_STATE":
+        if state.maps(call.args[-1]):
             yield from super().steps(ref, state, call, local)
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
@@ -155,8 +203,19 @@ class Store(Write):
     """``(vmo, page, content, mapping)``: a write as user code does it."""
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """As a write, while it is mapped."""
-        if state.maps(call.args[-1]):
+        """As a write, while it is mapped; but where dirty pages are tracked a fault comes first."""
+        vmo, page = call.args[:2]
+        if not state.maps(call.args[-1]):
+            return
+        row = state.cells[vmo]
+        cell = row[page] if page < len(row) else None
+        if ref.shape.tracks(vmo) and (cell is None or cell.dirty != DIRTY):
+            after = None if cell is None else written(ref, state, vmo, page, cell.content)
+            if after is not None and not local:
+                yield after, local
+            elif not local and lacks(ref, state, call):
+                yield state, True
+        else:
             yield from super().steps(ref, state, call, local)
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
@@ -194,9 +253,9 @@ class Unmap(Operation):
 
 def unmapped(state: State, call: Call) -> State | None:
     """The state where an access found nothing mapped."""
-    status = call.result[0] if isinstance(call.result, tuple) else call.result
     if state.maps(call.args[-1]):
         return None
+    status = told(call)
     # Or its request was answered by a source that was closed.
     closed = status == "BAD_STATE" and state.stages[call.args[0]] != OPEN
     return state if status == "NOT_FOUND" or closed else None

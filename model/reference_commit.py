@@ -36,9 +36,9 @@ class Operation:
         del shape, call
         return 0
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """Whether it only looks; then a look that helps it is never taken too early."""
-        del call
+        del shape, call
         return False
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
@@ -52,6 +52,12 @@ class Operation:
         return state if local else None
 
 
+def told(call: Call) -> str:
+    """The status that an operation returned."""
+    status: str = call.result[0] if isinstance(call.result, tuple) else call.result
+    return status
+
+
 class Commit(Operation):
     """``(vmo, first, count)``; the local state counts the pages seen present, first to last."""
 
@@ -62,9 +68,9 @@ class Commit(Operation):
         """All of the range, also what it has seen: until it returns it may ask again."""
         return shape.span(*call.args[:3])
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """What comes home on the way is nobody's own step."""
-        del call
+        del shape, call
         return True
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
@@ -82,19 +88,14 @@ class Commit(Operation):
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """OK with every page seen; what was given up on may come home without us."""
-        vmo, _, count = call.args[:3]
-        match call.result:
-            case "OK":
-                return state if local == count else None
-            case "BAD_STATE":
-                return state if state.detached >> vmo & 1 else None
-            case "NO_MEMORY":
-                return state if ref.starved(state, vmo) else None
-            case _:
-                left = super().ends(ref, state, call, False)
-                if left is None and ref.interrupted(state, call):
-                    left = state._replace(wished=state.wished | self.wants(ref.shape, call))
-                return left
+        if call.result == "OK":
+            return state if local == call.args[2] else None
+        if ref.refused(state, call):
+            return state
+        left = super().ends(ref, state, call, False)
+        if left is None and ref.interrupted(state, call):
+            left = state._replace(wished=state.wished | self.wants(ref.shape, call))
+        return left
 
 
 class Fault(Commit):
@@ -109,9 +110,9 @@ class Fault(Commit):
 
     begun = -1
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """Which page it waits for depends on when it asks."""
-        del call
+        del shape, call
         return False
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
@@ -140,9 +141,9 @@ class Ask(Operation):
         """All of the range."""
         return shape.span(*call.args[:3])
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """Only that."""
-        del call
+        del shape, call
         return True
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
@@ -176,9 +177,9 @@ class Pin(Commit):
         """Of a borrower a new page, and the old one."""
         return 0 if shape.lender[call.args[0]] else 2
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """It changes what others may do."""
-        del call
+        del shape, call
         return False
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
@@ -188,35 +189,35 @@ class Pin(Commit):
             return
         if call.result == "OUT_OF_RANGE" and first + count > len(state.cells[vmo]):
             yield state, True
+        if call.result == "NO_MEMORY" and not ref.shape.lender[vmo] and ref.short(state, call, 1):
+            yield state, True
+        if call.result == "UNAVAILABLE" and ref.may_be_pinned(state, call, first, count):
+            yield state, True
         if call.result != "OK":
-            if call.result != "BAD_HANDLE" and not state.pinned_once >> vmo & 1:
+            if call.result != "BAD_HANDLE" and not state.sober >> vmo & 1:
                 # It may have come so far before it failed.
-                yield state._replace(pinned_once=state.pinned_once | 1 << vmo), local
+                yield state._replace(sober=state.sober | 1 << vmo), local
             return
         found = [cell for cell in state.cells[vmo][first : first + count] if cell is not None]
         if len(found) == count:
-            after = state.put(vmo, first, [(content, 0) for content, _ in found])
+            after = state.put(vmo, first, [cell._replace(under=0) for cell in found])
             pins = tuple(sorted((*state.pins, (vmo, first, count, handle))))
-            once = state.pinned_once | 1 << vmo
-            yield after._replace(pins=pins, pinned_once=once), True
+            once = state.sober | 1 << vmo
+            yield after._replace(pins=pins, sober=once), True
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """OK once pinned; otherwise as a commit."""
-        vmo, first, count, handle = call.args
+        if local:
+            return state
         match call.result:
-            case "OK" | "OUT_OF_RANGE":
-                return state if local else None
+            case "OK":
+                return None
             case "INVALID_ARGS":
-                return state if not count else None
-            case "UNAVAILABLE":
-                return state if ref.may_be_pinned(state, call, first, count) else None
-            case "NO_MEMORY":
-                short = ref.short(state, call, 1) and not ref.shape.lender[vmo]
-                return state if short or ref.starved(state, vmo) else None
+                return state if not call.args[2] else None
             case "BAD_HANDLE":
-                return ref.gone(state, handle)
+                return ref.gone(state, call.args[3])
             case _:
-                return super().ends(ref, state, call, local)
+                return super().ends(ref, state, call, False)
 
 
 class Unpin(Operation):
@@ -233,7 +234,8 @@ class Unpin(Operation):
 class Need(Commit):
     """``(vmo, first, count)``: each page in turn, there and from then on an ordinary one.
 
-    The local state counts them, and is -1 where there is no such page. A lender needs no such hint.
+    The local state counts them, and is -1 where there is no such page, or no memory to replace it.
+    A lender needs no such hint.
     """
 
     reclaims = False
@@ -248,9 +250,9 @@ class Need(Commit):
         del shape, call
         return 2
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """It does not."""
-        del call
+        del shape, call
         return False
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
@@ -259,6 +261,8 @@ class Need(Commit):
         assert isinstance(local, int)
         if local in (-1, count) or not usable(state, vmo):
             return
+        if call.result == "NO_MEMORY" and ref.short(state, call, 1):
+            yield state, -1
         if ref.shape.lender[vmo]:
             yield state, count
         elif first + local >= len(state.cells[vmo]):
@@ -267,13 +271,9 @@ class Need(Commit):
         else:
             cell = state.cells[vmo][first + local]
             if cell is not None:
-                after = state.put(vmo, first + local, [(cell[0], 0)])
+                after = state.put(vmo, first + local, [cell._replace(under=0)])
                 yield after._replace(needed=after.needed | 1 << vmo), local + 1
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """OK with every page; a loaned one takes memory to be replaced."""
-        if call.result == "NO_MEMORY" and ref.short(state, call, 1):
-            return state
-        if call.result == "OUT_OF_RANGE":
-            return state if local == -1 else None
-        return super().ends(ref, state, call, local)
+        return state if local == -1 else super().ends(ref, state, call, local)

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from model.reference_access import Load, Map, Read, Store, Touch, Unmap, Write, Zero
 from model.reference_commit import Ask, Commit, Fault, Moves, Need, Operation, Pin, Unpin
-from model.reference_state import CLOSED, GONE, OPEN, Shape, State, usable
+from model.reference_dirty import Agree, Agreed, DirtyRanges, WritebackBegin, WritebackEnd
+from model.reference_lives import Close, Create, CreateSlice, Detach, Outside, Refused
+from model.reference_state import CLEAN, CLOSED, GONE, OPEN, Filled, Shape, State, usable
 
 if TYPE_CHECKING:
     from harness.sync.history import Call, Local
     from model.reference import KernelReference
 
-# Operations that may put another page where one is.
+# Operations that may put another page where one is, and leave it clean.
 _MOVING: Final = frozenset(("replace", "churn", "pin", "need"))
 
 
@@ -30,11 +32,14 @@ class Replace(Operation):
         cell = state.cells[vmo][page] if page < len(state.cells[vmo]) else None
         if local or not usable(state, vmo):
             return
+        dirty = cell is not None and cell.dirty != CLEAN
         match call.result:
             case "OK":
-                if cell is not None and not state.pinned(vmo, page, 1):
-                    under = cell[1] | ref.absent(state) if with_loaned else 0
-                    yield state.put(vmo, page, [(cell[0], under)]), True
+                ordinary = dirty or ref.shape.traps(vmo)
+                stays = state.pinned(vmo, page, 1) or (with_loaned and ordinary)
+                if cell is not None and not stays:
+                    under = cell.under | ref.borrowable(state, vmo) if with_loaned else 0
+                    yield state.put(vmo, page, [cell._replace(under=under)]), True
             case "NOT_FOUND":
                 # Or found, evicted and supplied again: then it was another page.
                 if cell is None or ref.beside(call):
@@ -45,11 +50,13 @@ class Replace(Operation):
             case "BAD_STATE":
                 kept = ref.may_be_pinned(state, call, page, 1) or state.needed >> vmo & 1
                 # Needed is, too, what a hint under way has just been told.
+                kept = kept or (with_loaned and dirty)
                 if kept or any(other.name == "need" for other in ref.beside(call)):
                     yield state, True
             case "NOT_SUPPORTED":
                 size = len(state.cells[vmo])
-                if state.pinned_once >> vmo & 1 or ref.pinning(call, vmo, 0, size):
+                sober = state.sober >> vmo & 1 or ref.shape.traps(vmo)
+                if sober or ref.pinning(call, vmo, 0, size):
                     yield state, True
 
 
@@ -68,8 +75,13 @@ class Churn(Operation):
         absent = ref.absent(state)
         after = state
         for vmo, row in enumerate(state.cells):
-            if not ref.shape.lender[vmo]:
-                cells = [None if cell is None else (cell[0], cell[1] | absent) for cell in row]
+            if not ref.shape.lender[vmo] and not ref.shape.traps(vmo):
+                cells = [
+                    cell
+                    if cell is None or cell.dirty != CLEAN
+                    else Filled(cell.content, cell.under | absent)
+                    for cell in row
+                ]
                 after = after.put(vmo, 0, cells)
         if after != state:
             yield after, local
@@ -88,6 +100,16 @@ class Hint(Operation):
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
         """None."""
         yield from ()
+
+
+class Sensitive(Operation):
+    """``(vmo,)``: it borrows no more; what it has stays."""
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """From here on."""
+        vmo = call.args[0]
+        if not local and call.result == "OK" and usable(state, vmo):
+            yield state._replace(sober=state.sober | 1 << vmo), True
 
 
 class Decommit(Operation):
@@ -147,7 +169,7 @@ class Supply(Operation):
         self, ref: KernelReference, state: State, vmo: int, first: int, count: int, content: bytes
     ) -> State:
         """With content where there was none; any absent page of a lender may lie under it."""
-        fresh = content, ref.borrowable(state, vmo)
+        fresh = Filled(content, ref.borrowable(state, vmo))
         row = state.cells[vmo][first : first + count]
         return state.put(vmo, first, [fresh if cell is None else cell for cell in row])
 
@@ -160,7 +182,7 @@ class EvictPage(Operation):
         del shape, call
         return 1
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """Where nothing went."""
         return call.result is False
 
@@ -175,11 +197,12 @@ class EvictPage(Operation):
         row = state.cells[vmo]
         there = page < len(row) and row[page] is not None and not ref.shape.lender[vmo]
         if call.result is True and there and usable(state, vmo):
-            if not state.pinned(vmo, page, 1):
+            if not state.stuck(vmo, page):
                 yield state.put(vmo, page, [None]), True
         elif call.result is False:
             moved = any(other.name in _MOVING for other in ref.beside(call))
-            stays = ref.may_be_pinned(state, call, page, 1) or state.needed >> vmo & 1
+            stays = there and (state.stuck(vmo, page) or ref.pinning(call, vmo, page, 1))
+            stays = stays or bool(state.needed >> vmo & 1)
             if not there or moved or stays or state.stages[vmo] != OPEN:
                 yield state, True
 
@@ -208,7 +231,7 @@ class Evict(Operation):
             for vmo, row in enumerate(state.cells):
                 if not ref.shape.lender[vmo]:
                     for page, cell in enumerate(row):
-                        if cell is not None and not state.pinned(vmo, page, 1):
+                        if cell is not None and not state.stuck(vmo, page):
                             yield state.put(vmo, page, [None]), local + 1
         else:
             borrowers = [v for v, lends in enumerate(ref.shape.lender) if not lends]
@@ -223,9 +246,9 @@ class Evict(Operation):
             yield state, -1
 
     def stays(self, ref: KernelReference, state: State, call: Call, vmo: int, page: int) -> bool:
-        """Whether that page may be pinned, or needed by a hint that is under way."""
+        """Whether that page is dirty, may be pinned, or needed by a hint that is under way."""
         needing = any(other.name == "need" for other in ref.beside(call))
-        return needing or state.pinned(vmo, page, 1) or ref.pinning(call, vmo, page, 1)
+        return needing or state.stuck(vmo, page) or ref.pinning(call, vmo, page, 1)
 
     def ends(self, ref: KernelReference, state: State, call: Call, local: Local) -> State | None:
         """Done."""
@@ -250,7 +273,16 @@ class Fill(Supply):
         if ref.shape.faults or ref.short(state, call, count):
             for filled in range(count if ref.shape.faults else 1):
                 after = self.filled(ref, state, vmo, first, filled, content)
-                yield after._replace(starved=state.starved | 1 << vmo), True
+                yield after.fails(vmo, "NO_MEMORY"), True
+
+
+class Refuse(Operation):
+    """``(vmo, status)``: a pager fails a request; who waits for it is told the status."""
+
+    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
+        """From here on."""
+        if not local:
+            yield state.fails(*call.args), True
 
 
 class Resize(Operation):
@@ -283,9 +315,9 @@ class Beyond(Operation):
         count: int = call.args[2]
         return count
 
-    def looks(self, call: Call) -> bool:
+    def looks(self, shape: Shape, call: Call) -> bool:
         """Only that."""
-        del call
+        del shape, call
         return True
 
     def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
@@ -293,54 +325,6 @@ class Beyond(Operation):
         vmo, first, count = call.args
         if not local and usable(state, vmo) and first + count > len(state.cells[vmo]):
             yield state, True
-
-
-class Refused(Operation):
-    """``(vmo,)``: whatever was told that a slice is gone; its own cells are another's."""
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """None: it is all in the end."""
-        yield from ()
-
-
-class Detach(Operation):
-    """``(vmo,)``: atomic; what is pinned stays."""
-
-    def holds(self, shape: Shape, call: Call) -> int:
-        """What the VMO had."""
-        vmo: int = call.args[0]
-        return shape.sizes[vmo]
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """No other page is left, and no more will come."""
-        vmo = call.args[0]
-        if local or not usable(state, vmo) or call.result != "OK":
-            return
-        detached = state._replace(detached=state.detached | 1 << vmo)
-        # What a pin under way has pinned already stays, too: any of its pages, from the first on.
-        ways = {0: detached.kept(vmo, [])}
-        for other in ref.beside(call):
-            if other.name == "pin" and other.args[0] == vmo:
-                _, first, count, _ = other.args
-                for pages in range(1, count + 1):
-                    ways[len(ways)] = detached.kept(vmo, range(first, first + pages))
-        for after in ways.values():
-            yield after, True
-
-
-class Close(Operation):
-    """``(vmo,)``: the handle, not yet the VMO."""
-
-    def holds(self, shape: Shape, call: Call) -> int:
-        """What the VMO had."""
-        vmo: int = call.args[0]
-        return shape.sizes[vmo]
-
-    def steps(self, ref: KernelReference, state: State, call: Call, local: Local) -> Moves:
-        """Closed; a second close is none."""
-        vmo = call.args[0]
-        if not local:
-            yield state.staged(vmo, max(CLOSED, state.stages[vmo])), True
 
 
 class Interrupt(Operation):
@@ -368,7 +352,7 @@ class Look(Operation):
             seen = call.result[vmo]
             if (seen is None) == (state.stages[vmo] == OPEN):
                 return None
-            if seen is not None and seen != tuple(cell and cell[0] for cell in row):
+            if seen is not None and seen != tuple(cell and cell.content for cell in row):
                 return None
         return state
 
@@ -393,6 +377,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "replace": Replace(),
     "churn": Churn(),
     "hint": Hint(),
+    "sensitive": Sensitive(),
     "decommit": Decommit(),
     "supply": Supply(),
     "evict_page": EvictPage(),
@@ -402,7 +387,16 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "write": Write(),
     "zero": Zero(),
     "detach": Detach(),
+    "create": Create(),
+    "slice": CreateSlice(),
     "close": Close(),
+    "agree": Agree(),
+    "agreed": Agreed(),
+    "refuse": Refuse(),
+    "dirty_ranges": DirtyRanges(),
+    "writeback_begin": WritebackBegin(),
+    "writeback_end": WritebackEnd(),
+    "outside": Outside(),
     "suspend": Interrupt(),
     "kill": Interrupt(),
     "look": Look(),

@@ -12,9 +12,31 @@ CLOSED: Final = 1
 GONE: Final = 2
 # Its pages have left.
 RECYCLED: Final = 3
+# Somebody may make it.
+UNBORN: Final = 4
 
-# Content, and a bit for every lender's page that may lie under it; None where it is absent.
-Cell = tuple[bytes, int] | None
+# What a pager knows of a page: all, not what was written to it, or that it is being written back.
+CLEAN: Final = 0
+DIRTY: Final = 1
+AWAITING_CLEAN: Final = 2
+
+
+class Filled(NamedTuple):
+    """A cell that is there.
+
+    Attributes:
+        content: Of the page.
+        under: A bit for every lender's page that may lie under it.
+        dirty: CLEAN, DIRTY or AWAITING_CLEAN, in a VMO that tracks that.
+    """
+
+    content: bytes
+    under: int = 0
+    dirty: int = CLEAN
+
+
+# None where it is absent.
+Cell = Filled | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +44,19 @@ class Shape:
     """What does not change.
 
     Attributes:
-        names: Of the VMOs; everything else is in their order.
+        names: Of the VMOs, those that are made meanwhile included; all else is in their order.
         lender: Which of them are contiguous.
         sizes: Pages of each.
         bits: The bit of each one's first page, among the pages of all lenders.
         pages: Physical pages, those that somebody keeps for himself left out.
+        machine: Physical pages in all.
         faults: Memory runs out by injected faults.
         zero: Content of a fresh page.
         struck: Threads are killed, suspended and timed out by injected faults.
         parents: Of each slice the VMO that it is a window into, -1 for others; empty where there
             are none. A slice has no cells: operations on it are noted as its root's.
+        tracked: Bit of every VMO whose written pages are dirty.
+        trapped: Bit of every one whose pager is asked before a write: it never borrows.
     """
 
     names: tuple[str, ...]
@@ -43,10 +68,25 @@ class Shape:
     zero: bytes
     struck: bool = False
     parents: tuple[int, ...] = ()
+    machine: int = 0
+    tracked: int = 0
+    trapped: int = 0
 
     def span(self, vmo: int, first: int, count: int) -> int:
         """The bits of some pages of a lender; none of a borrower's."""
         return ((1 << count) - 1) << (self.bits[vmo] + first) if self.lender[vmo] else 0
+
+    def lent(self) -> int:
+        """Pages of all lenders."""
+        return sum(size for size, lends in zip(self.sizes, self.lender, strict=True) if lends)
+
+    def tracks(self, vmo: int) -> bool:
+        """Whether written pages of a VMO are dirty."""
+        return bool(self.tracked >> vmo & 1)
+
+    def traps(self, vmo: int) -> bool:
+        """Whether a VMO's pager has to agree to writes."""
+        return bool(self.trapped >> vmo & 1)
 
 
 Pinned = tuple[int, int, int, int]
@@ -57,15 +97,15 @@ class State(NamedTuple):
 
     Attributes:
         cells: Of every VMO.
-        stages: Of every VMO: from OPEN to RECYCLED.
+        stages: Of every VMO: from OPEN to UNBORN.
         detached: Bit of every VMO whose pager is gone.
         wished: Bits of lenders' pages that were asked for and given up on.
         suspended: Bit of every thread that somebody has interrupted.
         mapped: Mappings that there are: number, and the VMO that each keeps; sorted.
         pins: Pinned ranges: VMO, first page, pages, and the VMO that each keeps (a slice, maybe);
             sorted.
-        pinned_once: Bit of every VMO that was ever pinned: it borrows no more.
-        starved: Bit of every VMO whose pager may have failed a request for want of memory.
+        sober: Bit of every VMO that borrows no more: it was pinned, or somebody cannot wait for it.
+        failed: VMOs whose pager may have failed a request, each with the status; sorted.
         needed: Bit of every VMO of which some pages may be always needed.
     """
 
@@ -76,9 +116,9 @@ class State(NamedTuple):
     suspended: int = 0
     mapped: tuple[tuple[int, int], ...] = ()
     pins: tuple[Pinned, ...] = ()
-    pinned_once: int = 0
+    sober: int = 0
     needed: int = 0
-    starved: int = 0
+    failed: tuple[tuple[int, str], ...] = ()
 
     def put(self, vmo: int, first: int, cells: Sequence[Cell]) -> State:
         """With other cells from ``first`` on."""
@@ -91,10 +131,10 @@ class State(NamedTuple):
         return self._replace(cells=(*self.cells[:vmo], row, *self.cells[vmo + 1 :]))
 
     def kept(self, vmo: int, pages: Iterable[int]) -> State:
-        """With no other pages of a VMO than these and the pinned ones."""
+        """With no other pages of a VMO than these, and those that are pinned or dirty."""
         stays = set(pages)
         row = tuple(
-            cell if page in stays or self.pinned(vmo, page, 1) else None
+            cell if page in stays or self.stuck(vmo, page) else None
             for page, cell in enumerate(self.cells[vmo])
         )
         return self.sized(vmo, row)
@@ -106,10 +146,24 @@ class State(NamedTuple):
     def cleared(self, bits: int) -> State:
         """With these lenders' pages under no cell and wished for no more."""
         cells = tuple(
-            tuple(None if cell is None else (cell[0], cell[1] & ~bits) for cell in row)
+            tuple(
+                Filled(cell.content, cell.under & ~bits, cell.dirty)
+                if cell is not None and cell.under & bits
+                else cell
+                for cell in row
+            )
             for row in self.cells
         )
         return self._replace(cells=cells, wished=self.wished & ~bits)
+
+    def fails(self, vmo: int, status: str) -> State:
+        """With a pager that may have failed what was asked for."""
+        return self._replace(failed=tuple(sorted({*self.failed, (vmo, status)})))
+
+    def stuck(self, vmo: int, page: int) -> bool:
+        """Whether a page is pinned or dirty, so that it stays where it is."""
+        cell = self.cells[vmo][page]
+        return self.pinned(vmo, page, 1) or (cell is not None and cell.dirty != CLEAN)
 
     def pinned(self, vmo: int, first: int, count: int) -> bool:
         """Whether some of these pages are pinned."""

@@ -12,6 +12,7 @@ import pytest
 from stress_cli import Cli, environment, run_stress
 
 TOYS = ["toy-abba", "toy-clean", "toy-late", "toy-order", "toy-drawn", "toy-canary", "toy-vacuous"]
+TOYS += ["toy-unjudged"]
 FAILURE_KEYS = {"kind", "message", "token", "schedule", "preemptions", "fingerprint"}
 RESULT_KEYS = {
     "name",
@@ -478,21 +479,21 @@ def test_evidence_of_a_pass_stands_in_the_table_and_below_it(cli: Cli) -> None:
 
 
 def test_a_run_counts_the_histories_that_were_judged(cli: Cli) -> None:
-    names = "create-lender", "cancel-swap", "canary", "commit-overlap"
+    names = "toy-unjudged", "cancel-swap", "canary", "commit-overlap"
     ran = cli("run", *names, "--schedules", "4", "--strategy", "random", "--json")
     counted = {one["name"]: one["evidence"]["histories"] for one in ran.json["scenarios"]}
-    unknown = "the reference does not know create_contiguous"
-    assert counted["create-lender"] == {"checked": 0, "undecided": 0, "abandoned": {unknown: 4}}
+    unknown = "the reference does not know attributed"
+    assert counted["toy-unjudged"] == {"checked": 0, "undecided": 0, "abandoned": {unknown: 4}}
     assert counted["cancel-swap"] == {"checked": 4, "undecided": 0, "abandoned": {}}
     reasons = {one["name"]: one["reason"] for one in ran.json["scenarios"]}
-    assert reasons["create-lender"].endswith(
+    assert reasons["toy-unjudged"].endswith(
         f"inconclusive for the reference: 0 of 4 histories checked, 4 abandoned ({unknown})"
     )
     assert "reference" not in reasons["cancel-swap"]
 
     out = cli("run", *names, "--schedules", "4", "--strategy", "random").out
     assert "8 of 12 histories checked, 4 abandoned" in out
-    assert f"  create-lender: 4 abandoned ({unknown})" in out
+    assert f"  toy-unjudged: 4 abandoned ({unknown})" in out
 
 
 def called(name: str, *args: str, **more: str) -> subprocess.CompletedProcess[str]:

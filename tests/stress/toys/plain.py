@@ -1,4 +1,4 @@
-"""Small scenarios without the kernel: what the runner's own tests explore."""
+"""Small scenarios, all but one without the kernel: what the runner's own tests explore."""
 
 import random
 
@@ -13,6 +13,7 @@ from harness import (
 )
 from harness.sync import current_schedule
 from stress.catalogue import Context, scenario
+from stress.scenarios import boot, finish, race
 
 
 @scenario("toy-abba", summary="two locks in two orders", tags=("toy",), threads=2)
@@ -97,3 +98,11 @@ def vacuous(ctx: Context) -> None:
     thread = spawn(lambda: current_thread().index)
     thread.join()
     assert thread.result == 1
+
+
+@scenario("toy-unjudged", summary="does what the reference of the kernel does not know")
+def unjudged(ctx: Context) -> None:
+    kernel = boot(ctx, 3)
+    lender = kernel.lender(2)
+    race(kernel, lambda: kernel.attributed(lender), lambda: kernel.decommit(lender, 0, 1))
+    finish(kernel)
