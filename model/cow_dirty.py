@@ -111,7 +111,9 @@ def dirty_offsets_locked(cow: VmCowPages, offset: int, length: int) -> list[int]
 
     Locks: VMO lock held.
     Kernel: ``VmCowPages::EnumerateDirtyRangesLocked``. Omits: ranges; one offset for each page.
+    What a resize has cut off is left out, where the kernel refuses the whole range.
     """
+    length = min(length, max(cow.size - offset, 0))
     return [at for at, page in cow.page_list.present(offset, length) if page.unclean]
 
 

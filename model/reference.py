@@ -5,7 +5,7 @@ or with content. What the kernel leaves open is open here, and these are the lib
 because the kernel takes it:
 
 * *A commit is not atomic.* It has seen every page present, one after the other; on its return any
-  of them may be gone again (15.28). Waiting for one request says less (15.29, 16.5).
+  of them may be gone again. Waiting for one request says less (``Fault``).
 * *Whoever waits works for all.* While some thread reclaims, any page that a running operation asks
   for may come home, whoever asked. The same holds for pages that an operation asked for and gave
   up on: another thread may have them in flight. Nobody can tell from outside, so such a wish lasts
@@ -357,6 +357,8 @@ class KernelReference:
         result = call.result
         if call.name not in _NO_VMO:
             args[0] = self.shape.names[args[0]]
+        if call.name == "slice":
+            args = [args[0], self.shape.names[args[1]]]
         words = [self._text(arg) if isinstance(arg, bytes) else str(arg) for arg in args]
         text = f"{call.name}({', '.join(words)})"
         if call.name == "look":
@@ -364,7 +366,8 @@ class KernelReference:
             rows = [f"{name} {self._row(row)}" for name, row in names if row is not None]
             return f"{text} -> {', '.join(rows)}"
         if isinstance(result, tuple):
-            result = " ".join(self._text(one) if isinstance(one, bytes) else one for one in result)
+            words = [self._text(one) if isinstance(one, bytes) else str(one) for one in result]
+            result = " ".join(words) or "none"
         return text if result is None else f"{text} -> {result}"
 
     def _row(self, cells: Iterable[Cell | bytes]) -> str:

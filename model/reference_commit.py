@@ -101,11 +101,11 @@ class Commit(Operation):
 class Fault(Commit):
     """``(vmo, first, count)``: asks once, waits, and keeps no VMO alive meanwhile.
 
-    One request ends where pages are present (16.5): OK says no more than that the first page that
-    was absent when it asked was there afterwards. Not even that where the VMO was closed or
-    detached, or another operation on it was running: what that one brings in is counted, not
-    looked at (15.29). The local state is -1 before it asks, then the page that it waits for, then
-    ``count``.
+    One request ends where pages are present (``PageRequest`` takes one run of absent pages): OK
+    says no more than that the first page that was absent when it asked was there afterwards. Not
+    even that where the VMO was closed or detached, or another operation on it was running: what
+    that one brings in is counted, not looked at. The local state is -1 before it asks, then the
+    page that it waits for, then ``count``.
     """
 
     begun = -1

@@ -24,7 +24,7 @@ from stress.work import Conclusion, Found
 
 SCHEDULES_DEFAULT: Final = 4_000
 # What is wrong, and the fewest preemptions that show it; a timer that fires is none.
-# Reference: kernel-model 13.1-13.5, 15.1-15.4, 15.31.
+# docs/reference/evidence.md says what shows each; to run all schedules with fewer shows none.
 _DEFECTS: Final = {
     "L1": ("a cancelled request is processed to its end, beside its successor", 2),
     "L2": ("a supply that fails midway gives the wrong list of pages back on loan", 0),

@@ -40,7 +40,7 @@ def cancel_clear(ctx: Context) -> None:
     defects=("L1",),
 )
 def cancel_retry(ctx: Context) -> None:
-    """The other thread may be at work on the page when it is asked for anew (15.1)."""
+    """The other thread may be at work on the page when it is asked for anew (L1)."""
     kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=2)
 

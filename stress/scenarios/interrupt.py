@@ -80,7 +80,7 @@ def kill_waiter(ctx: Context) -> None:
     early_timeouts=True,
 )
 def evict_timer(ctx: Context) -> None:
-    """Whoever comes back from a timer may find the interval gone that it waited for (15.4)."""
+    """Whoever comes back from a timer may find the interval gone that it waited for (L4)."""
     kernel = boot(ctx, 2)
     lender = kernel.lender(1, absent=1)
     borrower = kernel.borrower(1)

@@ -179,7 +179,7 @@ def close_lender_borrowed(ctx: Context) -> None:
     defects=("L3",),
 )
 def close_lender_fault(ctx: Context) -> None:
-    """A faulting thread waits with nothing but the page source; the VMO may go meanwhile (15.3)."""
+    """A faulting thread waits with nothing but the page source; the VMO may go meanwhile (L3)."""
     kernel = boot(ctx, 2)
     lender = kernel.lender(2, absent=1)
     # Nothing else refers to the VMO any more: unmapping it destroys it.

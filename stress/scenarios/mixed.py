@@ -5,11 +5,12 @@ in the parameter ``program``, which is also what a failing one is reduced to::
 
     L1.3.2+S1.2.1+B1.2.1/commit.L1.0.2+evict.1/supply.B1.0.1
 
-Parts end at a slash: the system first, then one part for each thread. A lender has its pages and
-how many of them are on loan at the start; a borrower its pages and how many are there; a slice its
-pages and where they begin in the lender of its number. Where an operation has to wait for a pager,
-each borrower has a thread that serves it. No scenario says here what an operation may answer: the
-reference judges all of it (``model.reference``).
+Parts end at a slash: the system first, then one part for each thread. A lender (L) has its pages
+and how many of them are on loan at the start; a borrower (B) its pages and how many are there; a
+slice (S) its pages and where they begin in the lender of its number. D is a borrower whose written
+pages are dirty, T one whose pager is asked before they are. Where an operation has to wait for a
+pager, each borrower has a thread that serves it. No scenario says here what an operation may
+answer: the reference judges all of it (``model.reference``).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Vmo(NamedTuple):
     """One VMO of a program.
 
     Attributes:
-        name: L and a number for a lender, B for a borrower, S for a slice of that lender.
+        name: L and a number for a lender, B, D or T for a borrower, S for a slice of that lender.
         pages: Its size.
         some: Pages that are on loan at the start, or there; of a slice, its first page.
     """
@@ -88,11 +89,17 @@ class Running:
             elif name[0] == "S":
                 self.vmos[name] = self.kernel.sliced(self.vmos[f"L{name[1:]}"], some, pages)
             else:
-                self.vmos[name] = self.kernel.borrower(pages, name, resizable=name in resized)
+                self.vmos[name] = self.kernel.borrower(
+                    pages,
+                    name,
+                    resizable=name in resized,
+                    dirty_tracked=name[0] == "D",
+                    trap_dirty=name[0] == "T",
+                )
                 if some:
                     expect(self.kernel.supply(self.vmos[name], 0, some, b"first"))
         served = any(OPERATIONS[operation.name].waits for operation in run)
-        self.pagers = [name for name in self.vmos if name[0] == "B" and served]
+        self.pagers = [name for name in self.vmos if name[0] in _PAGED and served]
         self._aspace = self.kernel.aspace()
         self._mappings: dict[str, VmMapping] = {}
 
@@ -126,6 +133,8 @@ class Running:
         OPERATIONS[operation.name].run(self, vmo, operation.numbers, content)
 
 
+# Kinds of VMO that have a pager.
+_PAGED: Final = "BDT"
 Run = Callable[[Running, Any, tuple[int, ...], bytes], object]
 
 
@@ -135,7 +144,7 @@ class Kind:
 
     Attributes:
         weight: How often it is drawn.
-        on: "LS" or "B" for the kinds of VMO that it is about; empty for none.
+        on: Letters of the kinds of VMO that it is about; empty for none.
         numbers: What its numbers are: "page", "count" (of pages from there), "thread", "target".
         run: Runs it on a system, a VMO, its numbers, and content to write.
         waits: It may wait for a pager.
@@ -201,6 +210,17 @@ _load: Final = _by_mapping(lambda kernel, mapping, n, _: kernel.load(mapping, n[
 _store: Final = _by_mapping(lambda kernel, mapping, n, to: kernel.store(mapping, n[0], to))
 _touch: Final = _by_mapping(lambda kernel, mapping, n, _: kernel.fault(mapping, n[0]))
 _loan: Final = _by_mapping(lambda kernel, mapping, n, _: kernel.decommit_mapped(mapping, n[0], 1))
+
+
+def _write_back(system: Running, vmo: VmObjectPaged, numbers: tuple[int, ...], _to: bytes) -> None:
+    """Write back what is dirty, as a pager does: page by page, read in between."""
+    kernel = system.kernel
+    for page in kernel.dirty_ranges(vmo, *numbers):
+        kernel.writeback_begin(vmo, page, 1)
+        kernel.read(vmo, page)
+        kernel.writeback_end(vmo, page, 1)
+
+
 _RANGE: Final = ("page", "count")
 # A new operation is one entry here, and one in ``model.reference_operations``.
 OPERATIONS: Final[dict[str, Kind]] = {
@@ -212,18 +232,18 @@ OPERATIONS: Final[dict[str, Kind]] = {
     "read": Kind(1, "LS", ("page",), lambda s, v, n, _: s.kernel.read(v, *n)),
     "pin": Kind(3, "LS", _RANGE, _pin),
     "zero": Kind(1, "LS", _RANGE, lambda s, v, n, _: s.kernel.zero(v, *n)),
-    "supply": Kind(6, "B", _RANGE, lambda s, v, n, to: s.kernel.supply(v, n[0], n[1], to)),
-    "fault-in": Kind(2, "B", ("page",), _fault_in),
+    "supply": Kind(6, _PAGED, _RANGE, lambda s, v, n, to: s.kernel.supply(v, n[0], n[1], to)),
+    "fault-in": Kind(2, _PAGED, ("page",), _fault_in),
     "borrow": Kind(
-        2, "B", ("page",), lambda s, v, n, _: s.kernel.replace_page(v, *n, with_loaned=True)
+        2, _PAGED, ("page",), lambda s, v, n, _: s.kernel.replace_page(v, *n, with_loaned=True)
     ),
     "own": Kind(
-        2, "B", ("page",), lambda s, v, n, _: s.kernel.replace_page(v, *n, with_loaned=False)
+        2, _PAGED, ("page",), lambda s, v, n, _: s.kernel.replace_page(v, *n, with_loaned=False)
     ),
     "sweep": Kind(1, "", (), lambda s, _v, _n, _: s.kernel.sweep()),
     "age": Kind(1, "", (), _age),
-    "dont-need": Kind(1, "B", _RANGE, lambda s, v, n, _: s.kernel.dont_need(v, *n)),
-    "evict-page": Kind(4, "B", ("page",), lambda s, v, n, _: s.kernel.evict_page(v, *n)),
+    "dont-need": Kind(1, _PAGED, _RANGE, lambda s, v, n, _: s.kernel.dont_need(v, *n)),
+    "evict-page": Kind(4, _PAGED, ("page",), lambda s, v, n, _: s.kernel.evict_page(v, *n)),
     "evict": Kind(2, "", ("target",), lambda s, _v, n, _: s.kernel.evict(*n)),
     "suspend": Kind(2, "", ("thread",), _suspend),
     "load": Kind(1, "LS", ("page",), _load),
@@ -231,14 +251,20 @@ OPERATIONS: Final[dict[str, Kind]] = {
     "touch": Kind(2, "LS", ("page",), _touch),
     "loan": Kind(1, "LS", ("page",), _loan),
     "unmap": Kind(1, "LS", (), _unmap),
-    "load-paged": Kind(1, "B", ("page",), _load, waits=True),
-    "store-paged": Kind(1, "B", ("page",), _store, waits=True),
-    "unmap-paged": Kind(1, "B", (), _unmap),
-    "pin-paged": Kind(1, "B", _RANGE, _pin, waits=True),
-    "need": Kind(1, "B", _RANGE, lambda s, v, n, _: s.kernel.always_need(v, *n), waits=True),
-    "resize": Kind(1, "B", ("pages",), lambda s, v, n, _: s.kernel.resize(v, *n)),
-    "detach": Kind(1, "B", (), lambda s, v, _n, _: s.kernel.detach(v)),
-    "close": Kind(2, "B", (), lambda s, v, _n, _: s.kernel.destroy(v)),
+    "load-paged": Kind(1, _PAGED, ("page",), _load, waits=True),
+    "store-paged": Kind(1, _PAGED, ("page",), _store, waits=True),
+    "unmap-paged": Kind(1, _PAGED, (), _unmap),
+    "pin-paged": Kind(1, _PAGED, _RANGE, _pin, waits=True),
+    "need": Kind(1, _PAGED, _RANGE, lambda s, v, n, _: s.kernel.always_need(v, *n), waits=True),
+    "write-paged": Kind(
+        2, _PAGED, ("page",), lambda s, v, n, to: s.kernel.write(v, n[0], to), waits=True
+    ),
+    "zero-paged": Kind(1, _PAGED, _RANGE, lambda s, v, n, _: s.kernel.zero(v, *n), waits=True),
+    "agree": Kind(2, "T", ("page",), lambda s, v, n, _: s.kernel.dirty_pages(v, n[0], 1)),
+    "write-back": Kind(3, "DT", _RANGE, _write_back, waits=True),
+    "resize": Kind(1, _PAGED, ("pages",), lambda s, v, n, _: s.kernel.resize(v, *n)),
+    "detach": Kind(1, _PAGED, (), lambda s, v, _n, _: s.kernel.detach(v)),
+    "close": Kind(2, _PAGED, (), lambda s, v, _n, _: s.kernel.destroy(v)),
     "close-lender": Kind(1, "LS", (), lambda s, v, _n, _: s.kernel.destroy(v)),
 }
 
@@ -255,8 +281,17 @@ def draw_program(seed: int, threads: int, operations: int) -> Program:
     if draw.random() < 0.25:
         first = draw.randrange(pages)
         system.append(Vmo("S1", 1 + draw.randrange(pages - first), first))
-    system += [Vmo(f"B{number}", 2, draw.randrange(2)) for number in range(1, draw.choice((2, 3)))]
-    kinds = [name for name, kind in OPERATIONS.items() for _ in range(kind.weight)]
+    system += [
+        Vmo(f"{draw.choice('BBDT')}{number}", 2, draw.randrange(2))
+        for number in range(1, draw.choice((2, 3)))
+    ]
+    letters = {vmo.name[0] for vmo in system}
+    kinds = [
+        name
+        for name, kind in OPERATIONS.items()
+        if not kind.on or letters & set(kind.on)
+        for _ in range(kind.weight)
+    ]
 
     def one() -> Operation:
         name = draw.choice(kinds)
@@ -326,7 +361,7 @@ def read(text: str) -> Program:
 
 def _read_vmo(part: str) -> Vmo:
     name, *numbers = part.split(".")
-    if len(numbers) != 2 or name[:1] not in ("L", "B", "S") or not name[1:].isdigit():
+    if len(numbers) != 2 or name[:1] not in ("L", "S", *_PAGED) or not name[1:].isdigit():
         raise ValueError(f"{part!r} is no VMO")
     pages, some = map(int, numbers)
     if name[0] == "S" and pages > 0 <= some:
@@ -374,7 +409,8 @@ def lines(text: str) -> list[str]:
         if name[0] == "S":
             shown.append(f"{name}: {pages} pages of L{name[1:]}, from page {some} on")
             continue
-        what = "on loan" if name[0] == "L" else "there"
+        what = {"L": "on loan", "D": "there, dirty when written"}.get(name[0], "there")
+        what += ", writes trapped" * (name[0] == "T")
         shown.append(f"{name}: {pages} pages, {some} {what}")
     for number, thread in enumerate(program.threads, 1):
         shown += [f"worker{number}: {'; '.join(map(_say, thread)) or 'nothing'}"]
@@ -417,6 +453,7 @@ def _simpler(program: Program) -> Iterator[Program]:
     for at, vmo in enumerate(system):
         if vmo.name not in used and len(system) > 1:
             yield replace(program, system=system[:at] + system[at + 1 :])
+    yield from _plainer(program)
     for at, thread in enumerate(threads):
         for place, operation in enumerate(thread):
             if "count" in OPERATIONS[operation.name].numbers and operation.numbers[1] > 1:
@@ -428,6 +465,22 @@ def _simpler(program: Program) -> Iterator[Program]:
                         *thread[place + 1 :],
                     )
                     yield replace(program, threads=(*threads[:at], less, *threads[at + 1 :]))
+
+
+def _plainer(program: Program) -> Iterator[Program]:
+    """With a borrower in the place of one that tracks dirty pages, where its operations allow."""
+    for at, vmo in enumerate(program.system):
+        name = f"B{vmo.name[1:]}"
+        done = {each.name for thread in program.threads for each in thread if each.vmo == vmo.name}
+        if vmo.name[0] not in "DT" or any("B" not in OPERATIONS[each].on for each in done):
+            continue
+        if name not in {other.name for other in program.system}:
+            system = (*program.system[:at], vmo._replace(name=name), *program.system[at + 1 :])
+            threads = tuple(
+                tuple(each._replace(vmo=name) if each.vmo == vmo.name else each for each in thread)
+                for thread in program.threads
+            )
+            yield Program(system, threads)
 
 
 def drawn(ctx: Context, seed: int) -> str:
@@ -459,6 +512,9 @@ def drawn(ctx: Context, seed: int) -> str:
         "unmap",
         "slice",
         "resize",
+        "dirty",
+        "write",
+        "proxy",
     ),
     threads=5,  # the two pagers included
     exercises=("R1", "R2", "R3", "R4", "R6", "R8", "R9", "R10", "R13", "R14", "R17", "W14", "W16"),

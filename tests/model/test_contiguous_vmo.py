@@ -101,7 +101,7 @@ def test_the_borrower_dies_first(run):
 
 
 def test_the_lender_dies_first_and_its_pages_become_ordinary(run):
-    """15.30: the borrower keeps the pages and their content."""
+    """The borrower keeps the pages and their content."""
 
     def program():
         kernel = Kernel(pages=8)
@@ -211,7 +211,7 @@ def test_a_vmo_of_size_zero_is_never_initialised_and_dies_cleanly(run):
 
 
 def creation_fails(loaned, **options):
-    """15.31: no memory for the second page list node of a new lender of three pages."""
+    """L5: no memory for the second page list node of a new lender of three pages."""
 
     def program():
         kernel = Kernel(pages=6, faults=FaultPlan.parse("page_list_node@2"), **options)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.once
 
 
 def suspended_while_in_flight(**options):
-    """15.1 (s): a request is cancelled by a suspend while another thread processes it."""
+    """L1: a request is cancelled by a suspend while another thread processes it."""
 
     def program():
         kernel = Kernel(**options)
@@ -32,7 +32,7 @@ def suspended_while_in_flight(**options):
 
 
 def supply_fails_midway(**options):
-    """15.2: no memory for the second page list node of a three-page supply."""
+    """L2: no memory for the second page list node of a three-page supply."""
 
     def program():
         kernel = Kernel(faults=FaultPlan.parse("page_list_node@5"), **options)
@@ -97,7 +97,7 @@ def test_a_failed_supply_leaves_every_absent_page_loaned(run, at):
 
 
 def closes_under_a_fault(**options):
-    """15.3: the last reference of the VMO goes while a faulting thread takes its page back."""
+    """L3: the last reference of the VMO goes while a faulting thread takes its page back."""
 
     def program():
         kernel = Kernel(**options)
@@ -116,7 +116,7 @@ def closes_under_a_fault(**options):
 
 @pytest.mark.parametrize("options", [{"revision": "seed"}, {"defects": {"L3"}}])
 def test_l3_is_found(options):
-    """One preemption suffices: 15.3."""
+    """One preemption suffices for L3."""
     report = explore(closes_under_a_fault(**options), "dfs", None, preemptions=1)
     assert report.failure is not None
     assert report.failure.preemptions == 1
@@ -176,7 +176,7 @@ def test_the_fixed_revision_never_leaves_a_request_pending(run, strategy):
 
 @pytest.mark.parametrize("fault", ["page_list_node@4", "page_list_node@5,page_list_node@7"])
 def test_failures_and_suspends_cross_and_nobody_waits_for_ever(run, fault):
-    """15.1 with NO_MEMORY: one thread's failure reaches another's second request by range."""
+    """L1 with NO_MEMORY: one thread's failure reaches another's second request by range."""
 
     def program():
         kernel = Kernel(pages=6, faults=FaultPlan.parse(fault))

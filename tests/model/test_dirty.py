@@ -259,6 +259,24 @@ def test_a_page_goes_from_dirty_to_clean_in_two_steps(run):
     run.once(program)
 
 
+def test_what_a_resize_has_cut_off_is_not_to_be_written_back(run):
+    """Who asks may have had the size from before."""
+
+    def program():
+        kernel = Kernel(pages=4)
+        vmo = kernel.borrower(2, dirty_tracked=True, resizable=True)
+        assert kernel.supply(vmo) is Status.OK
+        assert kernel.write(vmo, 0, b"w") is Status.OK
+        assert kernel.write(vmo, 1, b"w") is Status.OK
+        assert kernel.dirty_ranges(vmo, 0, 2) == [0, 1]
+        assert kernel.resize(vmo, 1) is Status.OK
+        assert kernel.dirty_ranges(vmo, 0, 2) == [0]
+        assert kernel.dirty_ranges(vmo, 1, 1) == []
+        kernel.destroy_all()
+
+    run.once(program)
+
+
 @pytest.mark.parametrize("trap_dirty", [False, True])
 def test_what_is_written_during_a_writeback_stays_dirty(run, trap_dirty):
     def program():

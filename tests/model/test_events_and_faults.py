@@ -197,7 +197,7 @@ def test_a_struck_thread_takes_its_request_back(run):
 
 
 def test_a_timer_that_strikes_shows_the_fourth_defect_without_early_timeouts(run):
-    """15.4: out of the queue and into it again, and the interval has ended meanwhile."""
+    """L4: out of the queue and into it again, and the interval has ended meanwhile."""
 
     def program(revision="seed"):
         kernel = Kernel(revision, pages=2, faults=FaultPlan.parse("timer.interval@1"))

@@ -372,7 +372,7 @@ def test_w9_eviction_of_a_page_that_is_not_there_fails(run):
     run.once(program)
 
 
-def test_15_29_an_early_completion_makes_the_committer_loop(run):
+def test_an_early_completion_makes_the_committer_loop(run):
     """The pending size counts, it does not remember: waking with a page absent is legal."""
 
     def program():

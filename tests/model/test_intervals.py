@@ -241,7 +241,7 @@ def test_the_owner_cannot_wait_for_itself(run):
 
 
 def times_out_on_an_interval(**options):
-    """15.4: the waiter's timer runs out, the owner ends its interval, the waiter blocks again."""
+    """L4: the waiter's timer runs out, the owner ends its interval, the waiter blocks again."""
 
     def program():
         kernel = Kernel(pages=2, **options)

@@ -1,4 +1,4 @@
-"""Schedules that look wrong and are not (15.28 to 15.30): no check may take them for a bug."""
+"""Schedules that look wrong and are not: no check may take them for a bug."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from harness import parallel
 from model import Kernel, Status
 
 
-def test_15_28_a_commit_asks_again_for_what_was_decommitted_before_it_looked(run):
+def test_a_commit_asks_again_for_what_was_decommitted_before_it_looked(run):
     """Supplied, gone again, asked for anew: the ping-pong has no bound, and is no bug."""
     sent = set()
 
@@ -25,7 +25,7 @@ def test_15_28_a_commit_asks_again_for_what_was_decommitted_before_it_looked(run
     assert sent == {1, 2}
 
 
-def test_15_29_what_was_supplied_twice_counts_twice(run):
+def test_what_was_supplied_twice_counts_twice(run):
     """The pending size counts bytes, not pages: whoever is woken must look, and may ask again."""
 
     def program():
@@ -46,7 +46,7 @@ def test_15_29_what_was_supplied_twice_counts_twice(run):
     run.once(program)
 
 
-def test_15_30_a_borrowed_page_becomes_the_borrowers_own_as_its_lender_goes(run):
+def test_a_borrowed_page_becomes_the_borrowers_own_as_its_lender_goes(run):
     def program():
         kernel = Kernel(pages=2)
         lender, borrower = kernel.lender(1, absent=1), kernel.borrower(1)

@@ -256,7 +256,7 @@ def pin_race(**options):
 
 
 def test_w10_a_request_given_up_for_a_pin_may_be_in_flight(run):
-    """15.1 (p): the other thread goes on with it, and the pages are its to take back."""
+    """L1: the other thread goes on with it, and the pages are its to take back."""
     failure = run.finding(pin_race(defects={"L1"}), 2_000)
     assert "I18" in failure.message
     run.clean(pin_race(), 600)

@@ -122,7 +122,7 @@ def look(*contents: bytes | None) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("events", "calls", "start", "unexplained"),
     [
-        # 15.28: gone again while the commit was still under way, but not before it began.
+        # Gone again while the commit was still under way, but not before it began.
         ("cddcll", {"c": COMMIT, "d": DECOMMIT, "l": look(None, W, None)}, (W, W, None), ""),
         ("ddccll", {"c": COMMIT, "d": DECOMMIT, "l": look(None, W, None)}, (W, W, None), "l"),
         # What comes home is empty; what was there stays.
@@ -186,7 +186,7 @@ def look(*contents: bytes | None) -> tuple[Any, ...]:
             "",
         ),
         ("wwrr", {"w": ("t1", "write", (LENDER, 0, P), "OK"), "r": READ_W}, (W, W, None), "r"),
-        # 15.30: whatever lay under the borrower's page is its own once the lender is gone.
+        # Whatever lay under the borrower's page is its own once the lender is gone.
         ("ssxxtt", {"s": SUPPLY, "x": CLOSE, "t": THERE}, (None, W, None), ""),
         # Gone for one is gone for all; and nobody is told so before it is closed.
         (
@@ -250,9 +250,9 @@ def look(*contents: bytes | None) -> tuple[Any, ...]:
             (W, W, P),
             "",
         ),
-        # 15.29: who waits once is told OK by what another brings in, but not all alone.
+        # Who waits once is told OK by what another brings in, but not all alone.
         ("ff", {"f": ("t1", "fault", (BORROWER, 0, 1), "OK")}, (W, W, None), "f"),
-        # 16.5: one request covers the absent pages before the first that is there, no more.
+        # One request covers the absent pages before the first that is there, no more.
         (
             "ffll",
             {"f": ("t1", "fault", (LENDER, 0, 2), "OK"), "l": look(ZEROES, W, None)},
@@ -628,6 +628,20 @@ PLANTED: list[tuple[str, str, Any]] = [
     ),
     ("replace_page", "L1.1.1+B1.1.1/own.B1.0/read.L1.0", lambda *_, **_o: Status.NOT_SUPPORTED),
     ("map", "L1.1.0/load.L1.0/read.L1.0", lambda *_: (Status.BAD_HANDLE, None)),
+    ("dirty_ranges", "L1.1.0+D1.1.1/write-paged.D1.0+write-back.D1.0.1/read.L1.0", lambda *_: []),
+    ("dirty_ranges", "L1.1.0+D1.1.1/write-back.D1.0.1/read.L1.0", lambda *_, **_o: [0]),
+    (
+        "writeback_end",
+        "L1.1.0+D1.1.1/write-paged.D1.0+write-back.D1.0.1+evict-page.D1.0/read.L1.0",
+        lambda *_: Status.OK,
+    ),
+    (
+        "writeback_begin",
+        "L1.1.0+D1.1.1/write-paged.D1.0+write-back.D1.0.1+evict-page.D1.0/read.L1.0",
+        lambda *_: Status.OK,
+    ),
+    ("dirty_pages", "L1.1.0+T1.1.1/agree.T1.0+write-back.T1.0.1/read.L1.0", lambda *_: Status.OK),
+    ("dirty_pages", "L1.1.0+T1.1.0/agree.T1.0/read.L1.0", lambda *_: Status.OK),
 ]
 
 
@@ -757,12 +771,13 @@ def test_what_was_asked_for_before_is_noted_from_the_start() -> None:
 def test_an_operation_on_what_was_closed_says_so(name: str) -> None:
     """Nobody looks into a VMO whose handle may be closed at any moment."""
     kind = mixed.OPERATIONS[name]
+    borrower = f"{'B' if set('BL') & set(kind.on) or not kind.on else kind.on[0]}1"
     numbers = {"page": 0, "count": 1, "thread": 1, "target": 1, "pages": 1}
-    vmo = f"{kind.on[0]}1" if kind.on else ""
+    vmo = ("L1" if "L" in kind.on else borrower) if kind.on else ""
     operation = mixed.Operation(name, vmo, tuple(numbers[what] for what in kind.numbers))
-    closes = (mixed.Operation("close-lender", "L1", ()), mixed.Operation("close", "B1", ()))
+    closes = (mixed.Operation("close-lender", "L1", ()), mixed.Operation("close", borrower, ()))
     program = mixed.Program(
-        (mixed.Vmo("L1", 1, 1), mixed.Vmo("B1", 1, 0)), ((operation, operation), closes)
+        (mixed.Vmo("L1", 1, 1), mixed.Vmo(borrower, 1, 0)), ((operation, operation), closes)
     )
     spec = Spec("mixed", params=(("program", mixed.write(program)),))
     report = explore(program_of(spec), schedules=25)

@@ -88,7 +88,7 @@ def test_nothing_is_mapped_beyond_the_end_or_after_close(run):
 
 
 def test_a_faulting_thread_holds_its_page_source_and_no_vmo(run):
-    """15.3: while it waits, nothing but the request's reference of the source is its own."""
+    """L3: while it waits, nothing but the request's reference of the source is its own."""
 
     def program():
         kernel = Kernel(pages=2)

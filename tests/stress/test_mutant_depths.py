@@ -23,7 +23,7 @@ CONTROLS = [mutant for mutant in ALL if mutant.control]
 PROMISED = [1, 2, 3, 4, 6, 8, *range(10, 18), 19, 21, 22, 23, 27, 28, 29, 31, 33, 38]
 
 
-# The depths that the specification gives: kernel-model 15.1-15.4, 15.31.
+# The depths that docs/reference/evidence.md gives.
 DEFECTS = {"L1": 2, "L2": 0, "L3": 1, "L4": 1, "L5": 0}
 
 

@@ -191,9 +191,9 @@ def test_everything_is_drawn_now_and_then() -> None:
     kinds = {"".join(vmo.name[0] for vmo in program.system) for program in DRAWN}
 
     assert names == set(mixed.OPERATIONS)
-    assert kinds == {
-        f"{own}{window}{b}" for own in ("L", "LL") for window in ("", "S") for b in ("B", "BB")
-    }
+    paged = {kind.lstrip("LS") for kind in kinds}
+    assert paged == {*"BDT", *(a + b for a in "BDT" for b in "BDT")}
+    assert {kind.rstrip("BDT") for kind in kinds} == {"L", "LL", "LS", "LLS"}
 
 
 def test_a_program_is_read_as_it_was_written() -> None:
@@ -214,6 +214,8 @@ def test_a_program_is_read_as_it_was_written() -> None:
         ("L1.2.3/evict.1", "L1 has 3 of 2 pages"),
         ("L1.2.1/fly.L1", "there is no operation 'fly'"),
         ("L1.2.1/commit.L2.0.1", "is about no VMO of the program"),
+        ("B1.2.1/write-back.B1.0.1", "is about no VMO of the program"),
+        ("D1.2.1/agree.D1.0", "is about no VMO of the program"),
         ("L1.2.1/evict-page.L1.0", "is about no VMO of the program"),
         ("L1.2.1/commit.L1.0", "needs 2 numbers: page, count"),
         ("L1.2.1/commit.L1.1.2", "goes beyond the 2 pages of L1"),
@@ -242,7 +244,8 @@ def weight(program: mixed.Program) -> tuple[int, ...]:
     """What must go down from a program to a simpler one."""
     operations = [operation for thread in program.threads for operation in thread]
     counts = sum(sum(operation.numbers[1:]) for operation in operations)
-    return len(program.threads), len(operations), len(program.system), counts
+    dirty = sum(vmo.name[0] in "DT" for vmo in program.system)
+    return len(program.threads), len(operations), len(program.system), counts, dirty
 
 
 def test_a_simpler_program_is_a_program_with_less_in_it() -> None:
