@@ -24,6 +24,7 @@ RESULT_KEYS = {
     "seconds",
     "failures",
     "evidence",
+    "expected",
 }
 
 
