@@ -24,7 +24,7 @@ from harness.trace.logstate import (
     Breach,
     Standstill,
 )
-from harness.trace.logtrace import Before, together
+from harness.trace.logtrace import together
 
 __all__ = ["INTEGRITY", "Breach", "LogJudge"]
 
@@ -199,7 +199,7 @@ class LogJudge:
             if run.index not in self.untrusted:
                 self._end(run)
             # A run and its rules know each other, so it stays until the collector comes round.
-            run.kept, run.foretold, run.before = [], [], Before()
+            run.kept, run.foretold = [], []
 
     def _end(self, run: LogRun) -> None:
         """Judge a whole run: what it was stuck in, and what it could have been stuck in."""
@@ -213,5 +213,5 @@ class LogJudge:
             self.deadlocks.add(each, count)
         for subject, count in foretold.dropped.items():
             self.deadlocks.drop(subject, count)
-        if len(run.foretold) > 1:
+        if run.before.events and run.watch.may_circle():
             self.deadlocks.drop(("longer than the window of predictions", BEYOND % self.window), 1)

@@ -6,6 +6,7 @@ An acquisition is judged when the lock is wanted, so that one that never came tr
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
@@ -20,7 +21,7 @@ from harness.trace.loghot import NANOSECONDS, LogHot
 from harness.trace.lograces import LogRaces, is_lock
 from harness.trace.logrules import LockLives, leaked
 from harness.trace.logstate import HARMLESS, Lock, Thread, is_limited
-from harness.trace.logtrace import Before, Forecast, forecast
+from harness.trace.logtrace import BEGINNING, Before, Forecast, Watch, forecast
 
 _Handler: TypeAlias = Callable[["LogRun", Event], None]
 
@@ -80,7 +81,9 @@ class LogRun:
         self.rebirths = 0
         # What predictions still look at, what came before that, and what they have said.
         self.kept: list[Event] = []
-        self.before = Before()
+        self.watch = Watch()
+        self.before, self.marks = BEGINNING, deque[Before]()
+        self.begun: set[int] = set()
         self.foretold: list[Forecast] = []
         self.races: LogRaces | None = None  # from the first object that is no lock
         unit = NANOSECONDS.get(clock)
@@ -118,27 +121,37 @@ class LogRun:
         self.seq, self.ts = seq, ts
         self.events += index - start
         if self.judge.window:
-            self.kept += records[start:index]  # type: ignore[arg-type]
-            while len(self.kept) > self.judge.window:
-                self._move_on()
+            self._keep(records[start:index])  # type: ignore[arg-type]
         if self.races is not None:
             self.races.play(records[start:index])  # type: ignore[arg-type]
         if self.hot is not None:
             self.hot.play(records[start:index])  # type: ignore[arg-type]
         return index
 
-    def _move_on(self) -> None:
-        """Judge as many events as are looked at together, and let go of the first half of them."""
+    def _keep(self, events: list[Event]) -> None:
+        """Keep events for predictions; as a window is full and more come, judge it, drop half."""
         half = (self.judge.window + 1) // 2
-        self._foretell(self.kept[: self.judge.window], whole=False)
-        self.before.add(self.kept[:half])
-        del self.kept[:half]
+        while events:
+            room = half - self.watch.events % half
+            more, events = events[:room], events[room:]
+            if len(self.kept) == 2 * half:
+                self._foretell(whole=False)
+                del self.kept[:half]
+                self.before = self.marks.popleft()
+            self.kept += more
+            self.watch.add(more)
+            if self.watch.events % half == 0:
+                self.begun.update(event.tid for event in self.kept[-half:])
+                self.marks.append(self.watch.now(self.begun))
 
-    def _foretell(self, events: list[Event], *, whole: bool) -> None:
+    def _foretell(self, *, whole: bool) -> None:
+        """Predict what the kept events could have come to."""
+        if not self.watch.may_circle():
+            return
         size_max, budget = self.judge.limits
         self.foretold.append(
             forecast(
-                events,
+                self.kept,
                 self,
                 self.index,
                 size_max=size_max,
@@ -151,7 +164,7 @@ class LogRun:
     def close(self) -> None:
         """Judge what can be told only of a whole run."""
         if self.judge.window:
-            self._foretell(self.kept, whole=not self.before.events)
+            self._foretell(whole=not self.before.events)
         self.lives.close()
         if self.races is not None:
             self.races.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ from harness.trace.events import Site, place_alone
 from harness.trace.locklog import Event
 
 _ORDERED: Final = frozenset(("semaphore", "barrier"))
+_SELDOM: Final = frozenset(("try", "fail", "join", "wake", "down", "fork", "exit"))
 _TURNS: Final = frozenset(("sem-acquire", "barrier"))
 
 
@@ -52,54 +53,127 @@ class Forecast(NamedTuple):
     dropped: dict[tuple[str, str], int]
 
 
-class Before:
+class Before(NamedTuple):
     """What the events of a run have led to: where those that follow begin.
 
     Attributes:
-        held: What each thread holds: locks, and the event of each acquisition, outermost first.
+        held: The acquisition of each lock that is held, by thread and outermost first.
         asked: What each thread wants, and has neither got nor given up.
-        alive: Threads that have begun and not ended.
+        alive: Threads that have begun and not ended, ascending.
+        events: How many there were.
+    """
+
+    held: tuple[Event, ...] = ()
+    asked: Mapping[int, Event] = {}
+    alive: tuple[int, ...] = ()
+    events: int = 0
+
+
+BEGINNING: Final = Before()
+
+
+class Watch:
+    """Watches the events of a run go by: can it have a pattern at all, and what do threads hold?
+
+    Most runs have none, and to see that is much faster than to look for one. A pattern is a circle
+    in the graph of locks wanted while others are held, or it contains a wait for a thread with a
+    lock held.
+
+    Attributes:
         events: How many there were.
     """
 
     def __init__(self) -> None:
         """Nothing has happened."""
-        self.held: dict[int, dict[int, list[Event]]] = {}
-        self.asked: dict[int, Event] = {}
-        self.alive: dict[int, None] = {}
         self.events = 0
+        self._held: dict[int, list[Event]] = {}
+        self._asked: dict[int, Event] = {}
+        self._forked: dict[int, None] = {}
+        self._ended: dict[int, None] = {}
+        self._wants: dict[int, dict[int, None]] = {}
+        self._waits = self._circles = False
+        self._edges = 0  # of the graph when it was last searched
 
-    def add(self, events: Iterable[Event]) -> None:
-        """Take further events in."""
-        held, asked = self.held, self.asked
+    def may_circle(self) -> bool:
+        """Tell whether there can be a pattern so far."""
+        edges = sum(map(len, self._wants.values()))
+        if not self._circles and edges > self._edges:
+            self._circles, self._edges = _has_circle(self._wants), edges
+        return self._waits or self._circles
+
+    def now(self, begun: Iterable[int]) -> Before:
+        """Tell where things stand.
+
+        Args:
+            begun: Threads that had an event.
+        """
+        held = (taken for _, mine in sorted(self._held.items()) for taken in mine)
+        alive = {*begun, *self._forked} - {*self._ended}
+        return Before(tuple(held), dict(self._asked), tuple(sorted(alive)), self.events)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Let further events go by."""
+        held, asked = self._held, self._asked
+        self.events += len(events)
         for event in events:
-            op, tid = event.op, event.tid
-            self.events += 1
-            self.alive[tid] = None
-            if op in ("req", "try"):
-                asked[tid] = event
+            op = event.op
+            if op == "req":
+                asked[event.tid] = event
+                mine = held.get(event.tid)
+                if mine:
+                    self._want(mine, event.obj)
             elif op == "acq":
-                taken = _wanted_at(event, asked.pop(tid, None))
-                held.setdefault(tid, {}).setdefault(event.obj, []).append(taken)
-            elif op == "fail":
-                asked.pop(tid, None)
-            elif op in ("rel", "down") and event.obj in held.get(tid, {}):
-                taken = held[tid][event.obj].pop()
-                if op == "down":
-                    shared = msgspec.structs.replace(taken, mode="s")
-                    held[tid][event.obj].append(shared)
-                elif not held[tid][event.obj]:
-                    del held[tid][event.obj]
-            elif op == "fork":
-                self.alive[event.obj] = None
-            elif op == "exit":
-                del self.alive[tid]
+                request = asked.pop(event.tid, None)
+                mine = held.get(event.tid)
+                if mine is None:
+                    mine = held[event.tid] = []
+                if request is None or request.obj != event.obj:
+                    self._want(mine, event.obj)
+                mine.append(_wanted_at(event, request))
+            elif op == "rel":
+                mine = held.get(event.tid)
+                if mine and mine[-1].obj == event.obj:
+                    mine.pop()
+                elif mine:
+                    _let_go(mine, event.obj)
+            elif op in _SELDOM:
+                self._seldom(event)
 
-    def locks(self) -> Iterator[tuple[int, Event]]:
-        """List what is held, thread by thread."""
-        for tid, mine in sorted(self.held.items()):
-            for taken in mine.values():
-                yield from ((tid, event) for event in taken)
+    def _want(self, mine: list[Event], obj: int) -> None:
+        wants = self._wants
+        for taken in mine:
+            lock = taken.obj
+            if lock != obj:
+                after = wants.get(lock)
+                if after is None:
+                    wants[lock] = {obj: None}
+                else:
+                    after[obj] = None
+
+    def _seldom(self, event: Event) -> None:
+        op, tid = event.op, event.tid
+        if op == "try":
+            self._asked[tid] = event
+        elif op == "fail":
+            self._asked.pop(tid, None)
+        elif op in ("join", "wake"):
+            self._waits = self._waits or bool(self._held.get(tid))
+        elif op == "down":
+            mine = self._held.get(tid, [])
+            shared = msgspec.structs.replace
+            mine[:] = [shared(each, mode="s") if each.obj == event.obj else each for each in mine]
+        elif op == "fork":
+            self._forked[event.obj] = None
+        else:
+            self._ended[tid] = None
+
+
+def _let_go(mine: list[Event], obj: int) -> None:
+    """Take out the last acquisition of a lock."""
+    for at in range(len(mine) - 1, -1, -1):
+        if mine[at].obj == obj:
+            del mine[at]
+            return
 
 
 def forecast(
@@ -109,7 +183,7 @@ def forecast(
     *,
     size_max: int,
     budget: int,
-    before: Before | None = None,
+    before: Before = BEGINNING,
     whole: bool = True,
 ) -> Forecast:
     """Predict the deadlocks of a run, or of a stretch of it.
@@ -120,12 +194,9 @@ def forecast(
         run: Index of the run.
         size_max: Longest circle of threads.
         budget: States that the exhaustive search may visit.
-        before: What came before them; None where the run begins with them.
+        before: What came before them.
         whole: They are the whole run. Only then is known who signals what.
     """
-    before = before or Before()
-    if not _may_circle(events, before):
-        return Forecast([], {})
     trace = _trace(events, names.type_of, before, whole=whole)
     teller = _Teller(trace, names, run, before.events)
     outcome = predict(trace, teller.alike, size_max=size_max, budget=budget)
@@ -162,49 +233,20 @@ def together(forecasts: Sequence[Forecast]) -> Forecast:
     return Forecast(list(found.values()), dropped)
 
 
-def _may_circle(events: Iterable[Event], before: Before) -> bool:
-    """Tell whether a run can have a pattern at all; most have none, and this is much faster.
-
-    A pattern is a circle in the graph of locks wanted while others are held, or it contains a wait
-    for a thread with a lock held.
-    """
-    held: dict[int, list[int]] = {}
-    for tid, event in before.locks():
-        held.setdefault(tid, []).append(event.obj)
-    wants: dict[int, dict[int, None]] = {}
-    waits = False
-    for event in events:
-        op = event.op
-        if op in ("acq", "req"):
-            mine = held.setdefault(event.tid, [])
-            obj = event.obj
-            for lock in mine:
-                if lock != obj:
-                    wants.setdefault(lock, {})[obj] = None
-            if op == "acq":
-                mine.append(obj)
-        elif op == "rel":
-            mine = held.get(event.tid, [])
-            if event.obj in mine:
-                mine.remove(event.obj)
-        elif not waits and op in ("join", "wake"):
-            waits = bool(held.get(event.tid))
-    return waits or _has_circle(wants)
-
-
-def _has_circle(wants: dict[int, dict[int, None]]) -> bool:
-    """Peel off what wants nothing that wants something; a circle remains."""
-    left = wants
-    while left:
-        more = {lock: kept for lock, after in left.items() if (kept := _inside(after, left))}
-        if sum(map(len, more.values())) == sum(map(len, left.values())):
-            return True
-        left = more
-    return False
-
-
-def _inside(after: dict[int, None], left: dict[int, dict[int, None]]) -> dict[int, None]:
-    return {lock: None for lock in after if lock in left}
+def _has_circle(wants: Mapping[int, Mapping[int, None]]) -> bool:
+    """Take away what nobody wants, one after the other; a circle remains."""
+    wanted: dict[int, int] = {}
+    for after in wants.values():
+        for lock in after:
+            wanted[lock] = wanted.get(lock, 0) + 1
+    free = [lock for lock in wants if lock not in wanted]
+    while free:
+        for lock in wants.get(free.pop(), ()):
+            wanted[lock] -= 1
+            if not wanted[lock]:
+                del wanted[lock]
+                free.append(lock)
+    return bool(wanted)
 
 
 def _trace(
@@ -214,8 +256,8 @@ def _trace(
     trace = Trace()
     asked = dict(before.asked)
     if before.events:
-        held = ((tid, event.obj, event.mode == "s", event) for tid, event in before.locks())
-        trace.resume(held, sorted(before.alive))
+        held = ((event.tid, event.obj, event.mode == "s", event) for event in before.held)
+        trace.resume(held, before.alive)
     for event in events:
         play = _PLAYS.get(event.op)
         if play is not None:

@@ -163,7 +163,7 @@ def test_nothing_in_a_stretch_goes_before_what_is_held_at_its_beginning() -> Non
 def test_a_run_of_one_window_is_judged_as_ever(tmp_path: Path) -> None:
     text = f"{NEST}; {PAD}"
     assert report(tmp_path, text, 72) == report(tmp_path, text, WINDOW)
-    assert report(tmp_path, text, 71) != report(tmp_path, text, WINDOW)
+    assert report(tmp_path, text, 70) != report(tmp_path, text, WINDOW)
 
 
 def test_what_lies_in_the_middle_of_a_long_run_is_not_run(tmp_path: Path) -> None:
