@@ -261,6 +261,23 @@ def test_the_catalogue_is_whole() -> None:
     assert sorted(BUGS) == list(range(1, 40))
 
 
+def shown(number: int, bug: Bug | Elsewhere) -> str:
+    if isinstance(bug, Bug):
+        return f"| {number} | {bug.title} | `{bug.rule}` | {bug.tier} | |"
+    return f"| {number} | {bug.title} | | | {bug.mutant}: `{bug.oracle}` |"
+
+
+def test_the_page_shows_the_catalogue(request: pytest.FixtureRequest) -> None:
+    page = ROOT / "docs" / "reference" / "lock-bugs.md"
+    text = page.read_text(encoding="utf-8")
+    head, rule, _ = text.partition("|--:|---|---|---|---|\n")
+    table = "\n".join(shown(number, bug) for number, bug in sorted(BUGS.items()))
+    if request.config.getoption("--update-golden"):
+        page.write_text(f"{head}{rule}{table}\n", encoding="utf-8")
+        return
+    assert text == f"{head}{rule}{table}\n", "stale: pytest tests/audit --update-golden"
+
+
 RULES = {
     "ORD007": "T1: ~fair1 ~fair1",
     "PIN001": "T1: +a1 pa1 -a1",
