@@ -86,10 +86,12 @@ class AuditCache:
         """Write an entry; the oldest others go where there are too many."""
         if not key:
             return
-        with contextlib.suppress(OSError):
+        # A log may be of a stranger, with numbers that fit into no entry.
+        with contextlib.suppress(OSError, OverflowError):
+            data = logsaved.save(judge, after)
             make_ignored(self._folder)
             draft = self._folder / f"{key}.{os.getpid()}"
-            draft.write_bytes(logsaved.save(judge, after))
+            draft.write_bytes(data)
             draft.replace(self._folder / key)
             self._shrink()
 

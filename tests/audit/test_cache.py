@@ -161,3 +161,19 @@ def test_the_command_remembers_unless_told_not_to(
     assert "logs judged before" not in fresh.err
     assert f"5 of 5 logs judged before: {audit_cache.FOLDER}" in again.err
     assert (tmp_path / ".stress" / ".gitignore").read_text(encoding="utf-8") == "*\n"
+
+
+def test_numbers_that_fit_into_no_entry_are_judged_and_not_remembered(tmp_path: Path) -> None:
+    lines = ['{"zlock":1,"run":"r"}', '{"d":"thr","id":1,"name":"T"}']
+    lines += ['{"d":"cls","id":1,"name":"a"}', '{"d":"cls","id":2,"name":"b"}']
+    lines += [f'{{"d":"lock","id":{10**30},"cls":1,"name":"l"}}']
+    lines += ['{"d":"lock","id":2,"cls":2,"name":"m"}']
+    lines += [f'[1,1,1,"acq",{10**30},"x"]', '[2,2,1,"acq",2,"x"]']
+    lines += [f'[{at},{at},1,"note",0]' for at in range(3, 6000)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert path.stat().st_size > audit_cache.WORTH_BYTES
+    for _ in range(2):
+        report = audit_paths([path], cache=tmp_path / "cache")
+        assert [(edge.outer, edge.inner) for edge in report.edges] == [("a", "b")]
+    assert not (tmp_path / "cache").exists()

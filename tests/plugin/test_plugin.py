@@ -488,6 +488,35 @@ def test_the_lock_log_has_whole_stacks_where_they_are_wanted(
     refused.stderr.fnmatch_lines(["ERROR: --lock-log-stacks: give --lock-log FILE too"])
 
 
+FORESEEN = """
+import pytest
+from harness import Mutex, parallel
+
+@pytest.mark.schedules(1, strategy="random", predict=1)
+def test_crossing():
+    a, b = Mutex("a"), Mutex("b")
+
+    def forth():
+        with a, b:
+            pass
+
+    def back():
+        with b, a:
+            pass
+
+    parallel(forth, back)
+"""
+
+
+def test_a_test_fails_by_a_deadlock_that_no_schedule_reached(run) -> None:
+    run(FORESEEN.replace(", predict=1", "")).assert_outcomes(passed=1)
+    result = run(FORESEEN)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*deadlock in schedule 1: 2 threads wait in a cycle*"])
+    again = run(FORESEEN, "--schedule-token", token_of(result))
+    again.assert_outcomes(failed=1)
+
+
 def test_runs_in_free_mode_are_logged_as_they_run(run, pytester: pytest.Pytester) -> None:
     free = ORDERS.replace('strategy="random"', 'mode="free"')
     result = run(free, "--lock-log", "x.jsonl", "-k", "test_one")
