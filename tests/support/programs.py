@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from harness import Mutex, Shared, parallel, spawn
 
@@ -329,9 +329,4 @@ SPAWNED = (
     Row("reorder_4", "spawned", _reorder(3), 436_341, 246, 0.00740, 0),
     Row("reorder_5", "spawned", _reorder(4), 107_069_961, 2_864, 0.00182, 0),
     Row("wronglock_3", "spawned", wronglock, 30_377_786, 692_325, 0.31170, 0),
-)
-
-# The most interleavings that a test runs through, one by one.
-COUNTED_LONGEST: Final = max(
-    (row for row in SPAWNED if row.interleavings <= 500_000), key=lambda row: row.interleavings
 )

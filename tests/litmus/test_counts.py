@@ -1,30 +1,20 @@
-"""``dfs`` runs every interleaving once: exact counts of programs that one ``parallel`` starts."""
+"""``dfs`` runs every interleaving once: exact counts, from one ``parallel`` and from ``spawn``."""
 
 from __future__ import annotations
 
 import pytest
 from exploring import every
-from programs import TOGETHER, Row
+from programs import SPAWNED, TOGETHER, Row
 
 from harness import explore
 
-_ONCE_FROM = 20_000
+# benchmarks/interleavings.py runs those beyond through too.
+_LARGEST = 10_000
 
 
-def _rows() -> list[object]:
-    return [
-        pytest.param(
-            row,
-            id=str(row),
-            marks=[pytest.mark.once, pytest.mark.timeout(600)]
-            if row.interleavings > _ONCE_FROM
-            else [],
-        )
-        for row in TOGETHER
-    ]
-
-
-@pytest.mark.parametrize("row", _rows())
+@pytest.mark.parametrize(
+    "row", [row for row in (*TOGETHER, *SPAWNED) if row.interleavings <= _LARGEST], ids=str
+)
 def test_every_interleaving_is_run_once_and_exactly_the_failing_ones_fail(row: Row) -> None:
     report = every(row.program)
 
