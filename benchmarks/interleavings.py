@@ -3,8 +3,8 @@
     python benchmarks/interleavings.py [--most N]
 
 Prints a row for each program of at most N interleavings: known and run, failing and failed, and
-seconds. Ends with 1 where a number differs. tests/litmus runs those of at most 10,000; those of half
-a million take a minute each, and the largest of all is not for one evening.
+seconds. Ends with 1 where a number differs. tests/litmus runs those of at most 10,000. Those of
+half a million take a minute each; the largest is not for one evening.
 """
 
 from __future__ import annotations

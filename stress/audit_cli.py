@@ -1,29 +1,16 @@
-"""The declaration of ``audit`` on the command line, and the options that every command has."""
+"""How ``audit`` is declared; its body is in ``audit_command``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
-from stress import logging_setup
-
-Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="One JSON document on standard output, nothing else there.")
-]
-Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks of our errors.")]
-LogFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--log-file", help="Also log to this file, as JSON lines.")
-]
-LockLogFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--lock-log", help="Write a lock log; .gz or .zst compresses it.")
-]
-LockLogStacks: TypeAlias = Annotated[
-    bool, typer.Option("--lock-log-stacks", help="The log has whole stacks; it is larger.")
-]
+from stress.cli_options import Json, logged
 
 
+@logged
 def audit(
     logs: Annotated[
         list[Path], typer.Argument(metavar="LOG...", help="Or dump, loop, suggest-order, and logs.")
@@ -77,12 +64,8 @@ def audit(
         bool, typer.Option("--follow", help="The log is being written; tell findings at once.")
     ] = False,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
     """Judge the lock order of logs."""
-    del debug
-    logging_setup.configure(log_file=log_file)
     from stress.audit_command import AuditOptions, answer
 
     options = AuditOptions(

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final
 
 import typer
 from loguru import logger
@@ -22,8 +22,31 @@ from harness.errors import InternalError, ReplayDivergence, TokenError, UsageErr
 from harness.strategies import names as strategy_names
 from stress import audit_cli, catalogue, commands, help_texts, hunts, logging_setup
 from stress import verify as verifying
-from stress.audit_cli import Debug, Json, LockLogFile, LockLogStacks, LogFile
 from stress.campaigns import cli as campaigns_cli
+from stress.cli_options import (
+    Catalogue,
+    Debug,
+    Depth,
+    Faults,
+    Html,
+    HuntSchedules,
+    Jobs,
+    Json,
+    LockLogFile,
+    LockLogStacks,
+    LogFile,
+    Names,
+    Only,
+    Params,
+    Preemptions,
+    Quiet,
+    Revision,
+    Seconds,
+    Seed,
+    Strategy,
+    given,
+    logged,
+)
 from stress.exit_codes import ExitCode
 from stress.pictures import Pictures
 from stress.pool import WorkerError
@@ -43,60 +66,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=False,
 )
-
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Seed: TypeAlias = Annotated[
-    str, typer.Option("--seed", help="Decimal or 0x...; `auto` draws one. It decides everything.")
-]
-Jobs: TypeAlias = Annotated[
-    int | None, typer.Option("--jobs", "-j", help="Worker processes [default: one per core].")
-]
-Strategy: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--strategy",
-        help=f"One of {', '.join(strategy_names())}.",
-        autocompletion=lambda incomplete: [
-            name for name in strategy_names() if name.startswith(incomplete)
-        ],
-    ),
-]
-Depth: TypeAlias = Annotated[int, typer.Option("--depth", help="Ordering constraints pct aims at.")]
-Preemptions: TypeAlias = Annotated[
-    int | None, typer.Option("--preemptions", help="Bound of an exhaustive search.")
-]
-Seconds: TypeAlias = Annotated[
-    float | None, typer.Option("--seconds", help="Time for all scenarios together.")
-]
-Revision: TypeAlias = Annotated[
-    str, typer.Option("--revision", help="Of the kernel: fixed, or seed with its latent defects.")
-]
-Faults: TypeAlias = Annotated[
-    str, typer.Option("--faults", help="Injected faults: no_memory@2, alloc@1-3, none, ...")
-]
-Params: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--param", help="A scenario's own parameter, NAME=VALUE.")
-]
-Html: TypeAlias = Annotated[
-    Path | None, typer.Option("--html", help="Write the report as one HTML file.")
-]
-Only: TypeAlias = Annotated[str, typer.Option("--only", help="Ids, joined by commas.")]
-Names: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[SCENARIO]...",
-        help="Names, or patterns such as 'commit*'.",
-        autocompletion=lambda incomplete: [
-            name for name in catalogue.discover() if name.startswith(incomplete)
-        ],
-    ),
-]
-HuntSchedules: TypeAlias = Annotated[
-    int, typer.Option("--schedules", help="Of each hunt, at most.")
-]
-Catalogue: TypeAlias = Annotated[
-    Path | None, typer.Option("--catalogue", help="A file with mutants [default: the model's own].")
-]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,7 +178,7 @@ def _main_job(
 ) -> int:
     del debug, version
     if ctx.invoked_subcommand is not None:
-        if any(_given(ctx, name) for name in ctx.params):
+        if any(given(ctx, name) for name in ctx.params):
             raise UsageError(
                 f"options of a command stand after it: {PROGRAM} {ctx.invoked_subcommand} --option"
             )
@@ -222,22 +191,19 @@ def _main_job(
 
 
 @app.command("list", help=help_texts.LIST, short_help="List the scenarios.")
-def _list(
-    scenarios: Names = None, json: Json = False, log_file: LogFile = None, debug: Debug = False
-) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
+@logged
+def _list(scenarios: Names = None, json: Json = False) -> int:
     return commands.list_scenarios(scenarios or [], json=json)
 
 
 @app.command("show", help=help_texts.SHOW, short_help="Show what a token holds.")
-def _show(token: str, json: Json = False, log_file: LogFile = None, debug: Debug = False) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
+@logged
+def _show(token: str, json: Json = False) -> int:
     return commands.show_token(token, json=json)
 
 
 @app.command("run", help=help_texts.RUN, short_help="Explore scenarios.")
+@logged
 def _run(
     scenarios: Names = None,
     schedules: Annotated[
@@ -276,11 +242,7 @@ def _run(
     ] = False,
     quiet: Quiet = False,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(quiet=quiet, log_file=log_file)
     _check_mode(mode)
     if schedules is None and seconds is None:
         schedules = SCHEDULES_DEFAULT
@@ -320,6 +282,7 @@ def _check_mode(mode: str) -> None:
 @app.command(
     "replay", help=help_texts.REPLAY, short_help="Run one schedule again, recorded in full."
 )
+@logged
 def _replay(
     ctx: typer.Context,
     what: Annotated[str, typer.Argument(metavar="TOKEN|SCENARIO|FILE")],
@@ -354,11 +317,7 @@ def _replay(
     lock_log_stacks: LockLogStacks = False,
     mutant_file: Catalogue = None,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     pictures = Pictures(trace, html, perfetto, named, lock_log, lock_log_stacks)
     if _is_file(what):
         _refuse_with_token(ctx)
@@ -422,35 +381,29 @@ def _refuse_with_token(ctx: typer.Context) -> None:
         "faults",
         "param",
     ):
-        if _given(ctx, name):
+        if given(ctx, name):
             raise UsageError(
                 f"--{name.replace('_', '-')} contradicts the token, which holds it; leave it out, "
                 "or replay SCENARIO --seed K --schedule I"
             )
 
 
-def _given(ctx: typer.Context, name: str) -> bool:
-    return getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"
-
-
 @app.command(
     "minimize", help=help_texts.MINIMIZE, short_help="Find an easier schedule of the same failure."
 )
+@logged
 def _minimize(
     token: str,
     mutant_file: Catalogue = None,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     from stress import shorter
 
     return shorter.minimize(token, json=json, mutant_file=mutant_file)
 
 
 @app.command("verify", help=help_texts.VERIFY, short_help="Run every interleaving.")
+@logged
 def _verify(
     scenarios: Names = None,
     preemptions: Preemptions = None,
@@ -463,11 +416,7 @@ def _verify(
     param: Params = None,
     quiet: Quiet = False,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(quiet=quiet, log_file=log_file)
     options = _options(
         seed=seed,
         jobs=jobs,
@@ -488,6 +437,7 @@ def _verify(
 
 
 @app.command("mutants", help=help_texts.MUTANTS, short_help="Find every planted bug.")
+@logged
 def _mutants(
     ctx: typer.Context,
     only: Only = "",
@@ -502,11 +452,7 @@ def _mutants(
     seed: Seed = "0",
     jobs: Jobs = None,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     options = _options(
         seed=seed,
         jobs=jobs,
@@ -515,7 +461,7 @@ def _mutants(
         depth=depth,
         preemptions=preemptions,
     )
-    if matrix and not _given(ctx, "schedules"):
+    if matrix and not given(ctx, "schedules"):
         options = replace(options, schedules=None)
     command = commands.mutant_matrix if matrix else commands.hunt_mutants
     return command(_ids(only), options, json=json, mutant_file=mutant_file)
@@ -524,6 +470,7 @@ def _mutants(
 @app.command(
     "defects", help=help_texts.DEFECTS, short_help="Rediscover the latent defects of the seed."
 )
+@logged
 def _defects(
     only: Only = "",
     schedules: HuntSchedules = hunts.SCHEDULES_DEFAULT,
@@ -532,11 +479,7 @@ def _defects(
     seed: Seed = "0",
     jobs: Jobs = None,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     options = _options(seed=seed, jobs=jobs, strategy=strategy, schedules=schedules, depth=depth)
     return commands.hunt_defects(_ids(only), options, json=json)
 
@@ -561,21 +504,19 @@ app.add_typer(campaigns_cli.app, name="campaign")
 
 
 @app.command("report", help=help_texts.REPORT, short_help="Make an HTML file of a run.")
+@logged
 def _report(
     run: Annotated[
         str, typer.Argument(metavar="[RUN]", help="A folder or name [default: the newest].")
     ] = "",
     html: Html = None,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     return commands.report(run, html=html, json=json)
 
 
 @app.command("bench", help=help_texts.BENCH, short_help="Measure the engine and the model.")
+@logged
 def _bench(
     seconds: Annotated[
         float, typer.Option("--seconds", help="About how long to measure, all together.")
@@ -585,11 +526,7 @@ def _bench(
     ] = "",
     seed: Seed = "0",
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     from stress import bench
 
     return bench.run(parse_seed(seed), seconds=seconds, scenario=scenario, json=json)

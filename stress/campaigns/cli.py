@@ -9,8 +9,8 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from harness.errors import UsageError
-from stress import help_texts, logging_setup
-from stress.audit_cli import Debug, Json, LogFile
+from stress import help_texts
+from stress.cli_options import Html, Jobs, Json, Quiet, given, logged
 
 app = typer.Typer(
     name="campaign",
@@ -26,19 +26,12 @@ Where: TypeAlias = Annotated[
 Name: TypeAlias = Annotated[
     str, typer.Argument(metavar="[NAME]", help="Of a campaign [default: the newest].")
 ]
-Jobs: TypeAlias = Annotated[
-    int | None, typer.Option("--jobs", "-j", help="Worker processes [default: one per core].")
-]
 Cluster: TypeAlias = Annotated[
     str, typer.Option("--cluster", help="Address of a Dask scheduler, or `local` to start one.")
 ]
 Memory: TypeAlias = Annotated[
     int | None, typer.Option("--memory", help="MB that a worker process may take, at most.")
 ]
-Html: TypeAlias = Annotated[
-    Path | None, typer.Option("--html", help="Write the report as one HTML file.")
-]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 _EXTRA: Final = "campaigns keep what they find in a database: pip install 'lockloom[campaign]'"
 
 
@@ -54,6 +47,7 @@ def _commands() -> ModuleType:
 
 
 @app.command("run", help=help_texts.CAMPAIGN_RUN, short_help="Begin a campaign.")
+@logged
 def _run(
     ctx: typer.Context,
     what: Annotated[
@@ -82,12 +76,8 @@ def _run(
     memory: Memory = None,
     quiet: Quiet = False,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(quiet=quiet, log_file=log_file)
-    given = what or []
+    named = what or []
     options = {
         "strategies": [one.strip() for one in strategies.split(",") if one.strip()],
         "seeds": seeds,
@@ -97,23 +87,24 @@ def _run(
         "seconds": seconds,
         "schedules_max": schedules_max,
     }
-    if any(one.endswith(".toml") for one in given):
-        if len(given) > 1:
+    if any(one.endswith(".toml") for one in named):
+        if len(named) > 1:
             raise UsageError("a plan says which scenarios run; give the plan alone")
         for option in options:
-            if getattr(ctx.get_parameter_source(option), "name", "") == "COMMANDLINE":
+            if given(ctx, option):
                 raise UsageError(
                     f"--{option.replace('_', '-')} contradicts the plan, which says it; write it "
-                    f"into {given[0]}, or give names of scenarios instead of a plan"
+                    f"into {named[0]}, or give names of scenarios instead of a plan"
                 )
         options = {}
     code: int = _commands().run(
-        given, options, name, store, jobs, cluster, memory=memory, quiet=quiet, json=json
+        named, options, name, store, jobs, cluster, memory=memory, quiet=quiet, json=json
     )
     return code
 
 
 @app.command("resume", help=help_texts.CAMPAIGN_RESUME, short_help="Go on with a campaign.")
+@logged
 def _resume(
     name: Name = "",
     seconds: Annotated[
@@ -125,11 +116,7 @@ def _resume(
     memory: Memory = None,
     quiet: Quiet = False,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(quiet=quiet, log_file=log_file)
     code: int = _commands().resume(
         name, store, jobs, cluster, seconds=seconds, memory=memory, quiet=quiet, json=json
     )
@@ -137,46 +124,38 @@ def _resume(
 
 
 @app.command("report", help=help_texts.CAMPAIGN_REPORT, short_help="Show what a campaign found.")
+@logged
 def _report(
     name: Name = "",
     store: Where = "",
     html: Html = None,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     code: int = _commands().report(name, store, html=html, json=json)
     return code
 
 
 @app.command("list", help=help_texts.CAMPAIGN_LIST, short_help="List the campaigns of a store.")
-def _list(
-    store: Where = "", json: Json = False, log_file: LogFile = None, debug: Debug = False
-) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
+@logged
+def _list(store: Where = "", json: Json = False) -> int:
     code: int = _commands().list_campaigns(store, json=json)
     return code
 
 
 @app.command("diff", help=help_texts.CAMPAIGN_DIFF, short_help="Compare two campaigns.")
+@logged
 def _diff(
     old: str,
     new: str,
     store: Where = "",
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     code: int = _commands().diff(old, new, store, json=json)
     return code
 
 
 @app.command("check", help=help_texts.CAMPAIGN_CHECK, short_help="Run parts again and compare.")
+@logged
 def _check(
     name: Name = "",
     parts: Annotated[
@@ -184,16 +163,13 @@ def _check(
     ] = "",
     store: Where = "",
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     code: int = _commands().check(name, store, parts, json=json)
     return code
 
 
 @app.command("export", help=help_texts.CAMPAIGN_EXPORT, short_help="Write tables as files.")
+@logged
 def _export(
     name: Name = "",
     output: Annotated[
@@ -202,10 +178,6 @@ def _export(
     form: Annotated[str, typer.Option("--format", help="csv or parquet.")] = "csv",
     store: Where = "",
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
-    del debug
-    logging_setup.configure(log_file=log_file)
     code: int = _commands().export(name, store, output, form, json=json)
     return code

@@ -10,12 +10,12 @@ import typer
 from harness.errors import UsageError
 from harness.search.named import Named
 from harness.trace.token import decode
-from stress import logging_setup
-from stress.audit_cli import Debug, Json, LogFile
+from stress.cli_options import Json, SearchJobs, logged
 from stress.runner import SCHEDULES_DEFAULT
 from stress.triage.standing import Race
 
 
+@logged
 def bisect(
     race: Annotated[str, typer.Argument(metavar="TOKEN|FILE")],
     good: Annotated[str, typer.Option("--good", help="A revision without the race.")],
@@ -23,16 +23,10 @@ def bisect(
     schedules: Annotated[
         int, typer.Option("--schedules", help="To search where the schedule does not fit.")
     ] = SCHEDULES_DEFAULT,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", help="Worker processes of such a search.")
-    ] = 1,
+    jobs: SearchJobs = 1,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
     """Name the commit that brought a race in."""
-    del debug
-    logging_setup.configure(log_file=log_file)
     from stress.triage import bisect as bisecting
 
     return bisecting.bisect(_race(race), good, bad, schedules=schedules, jobs=jobs, json=json)
@@ -52,6 +46,7 @@ def _race(text: str) -> Race:
     return Race(named.token, named)
 
 
+@logged
 def corpus(
     file: Annotated[Path, typer.Argument(metavar="FILE")],
     add: Annotated[
@@ -65,16 +60,10 @@ def corpus(
         int,
         typer.Option("--search", help="Schedules to search where one no longer fits."),
     ] = 0,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", help="Worker processes of such a search.")
-    ] = 1,
+    jobs: SearchJobs = 1,
     json: Json = False,
-    log_file: LogFile = None,
-    debug: Debug = False,
 ) -> int:
     """Say which known races are fixed."""
-    del debug
-    logging_setup.configure(log_file=log_file)
     from stress.triage import corpus as known
 
     if add:
