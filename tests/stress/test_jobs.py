@@ -43,14 +43,19 @@ def timeless(document: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("seed", "options"), [(0, ()), (7, ("--keep-going",)), (7, ("--strategy", "random"))]
+    ("seed", "options"),
+    [
+        (0, ()),
+        pytest.param(7, ("--keep-going",), marks=pytest.mark.once),
+        pytest.param(7, ("--strategy", "random"), marks=pytest.mark.once),
+    ],
 )
 def test_jobs_change_no_finding_no_count_and_no_token(
-    cli: Cli, options: tuple[str, ...], seed: int
+    call: Cli, options: tuple[str, ...], seed: int
 ) -> None:
     """toy-late and toy-order fail in the third block; toy-order only with edges of two blocks."""
     one, three = (
-        timeless(cli("run", *TOYS, "--seed", seed, "--jobs", jobs, *options, "--json").json)
+        timeless(call("run", *TOYS, "--seed", seed, "--jobs", jobs, *options, "--json").json)
         for jobs in (1, 3)
     )
 
@@ -60,9 +65,10 @@ def test_jobs_change_no_finding_no_count_and_no_token(
     assert first["toy-order"] == [170]
 
 
-def test_lock_logs_are_the_same_for_any_number_of_jobs(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.once
+def test_lock_logs_are_the_same_for_any_number_of_jobs(call: Cli, tmp_path: Path) -> None:
     for jobs in (1, 2):
-        cli("run", "toy-clean", "toy-order", "--lock-log", f"{jobs}.jsonl", "--jobs", jobs)
+        call("run", "toy-clean", "toy-order", "--lock-log", f"{jobs}.jsonl", "--jobs", jobs)
 
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
 
@@ -262,6 +268,7 @@ def test_what_a_task_raises_arrives_with_its_traceback() -> None:
     assert "break_down" in caught.value.trace
 
 
+@pytest.mark.once
 def test_a_crash_in_the_middle_makes_a_scenario_inconclusive(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "dying.py").write_text(
         "import os\n"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stress_cli import PACKAGES, Cli
+from stress_cli import PACKAGES, Cli, Ran, run_stress
 
 from harness import InternalError
 from stress import mutants
@@ -92,20 +92,41 @@ def toml(*entries: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> dict[str, Path]:
+def make_world(folder: Path) -> dict[str, Path]:
     """A package to mutate, a scenario on it, and the options that make them known."""
-    package = tmp_path / "lib" / "toykernel"
+    package = folder / "lib" / "toykernel"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "box.py").write_text(BOX)
-    scenarios = tmp_path / "scenarios"
+    scenarios = folder / "scenarios"
     scenarios.mkdir()
     (scenarios / "box.py").write_text(SCENARIO)
-    (tmp_path / "bugs.toml").write_text(toml(UNLOCKED, SAME))
-    return {"path": tmp_path / "lib", "scenarios": scenarios}
+    (folder / "bugs.toml").write_text(toml(UNLOCKED, SAME))
+    return {"path": folder / "lib", "scenarios": scenarios}
 
 
+@pytest.fixture
+def world(tmp_path: Path) -> dict[str, Path]:
+    return make_world(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def hunted(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The hunt after both entries of the catalogue, elsewhere in a world of the same content."""
+    folder = tmp_path_factory.mktemp("hunted")
+    options = ("--catalogue", "bugs.toml", "--schedules", "300", "--json")
+    made = make_world(folder)
+    return run_stress(folder, "mutants", *options, scenarios=made["scenarios"], path=made["path"])
+
+
+@pytest.fixture
+def token(hunted: Ran) -> str:
+    """Of the planted bug."""
+    found: str = hunted.json["mutants"][0]["token"]
+    return found
+
+
+@pytest.mark.once
 def test_what_the_catalogue_names_first_is_what_is_told_of_a_schedule(
     cli: Cli, world: dict[str, Path]
 ) -> None:
@@ -119,19 +140,22 @@ def test_what_the_catalogue_names_first_is_what_is_told_of_a_schedule(
     assert kinds == {"T3": ("lock-order", 1), "T4": ("assertion", 1)}
 
 
-def test_a_bug_is_found_and_a_control_is_not(cli: Cli, world: dict[str, Path]) -> None:
-    ran = cli("mutants", "--catalogue", "bugs.toml", "--schedules", "300", "--json", **world)
-
-    assert ran.code == 0
-    assert {key: ran.json[key] for key in ("found", "total", "controls")} == {
+def test_a_bug_is_found_and_a_control_is_not(hunted: Ran) -> None:
+    assert hunted.code == 0
+    assert {key: hunted.json[key] for key in ("found", "total", "controls")} == {
         "found": 1,
         "total": 1,
         "controls": {"found": 0, "total": 1},
     }
-    (bug,) = ran.json["mutants"]
+    (bug,) = hunted.json["mutants"]
     assert set(bug) == {"id", "found", "schedules", "kind", "oracle", "scenario", "token"}
     assert (bug["id"], bug["found"], bug["kind"], bug["oracle"]) == ("T1", True, "assertion", "I7")
+
+
+@pytest.mark.once
+def test_a_person_reads_how_many_were_found(cli: Cli, world: dict[str, Path]) -> None:
     text = cli("mutants", "--catalogue", "bugs.toml", "--schedules", "300", **world)
+
     assert "1 of 1 found, 0 of 1 controls found" in text.out
 
 
@@ -142,30 +166,32 @@ def test_every_edit_of_the_catalogue_fits_the_model(mutant: Mutant) -> None:
     compile(mutant.apply(path.read_text(encoding="utf-8"), mutant.file), mutant.file, "exec")
 
 
-def test_the_token_of_a_mutant_replays_in_fresh_processes(cli: Cli, world: dict[str, Path]) -> None:
-    ran = cli("mutants", "--catalogue", "bugs.toml", "--only", "T1", "--json", **world)
-    token = ran.json["mutants"][0]["token"]
+def test_the_token_of_a_mutant_replays_in_fresh_processes(
+    cli: Cli, world: dict[str, Path], token: str
+) -> None:
     replays = [
         cli("replay", token, "--catalogue", "bugs.toml", "--json", PYTHONHASHSEED=seed, **world)
-        for seed in ("1", "2", "random")
+        for seed in ("1", "2")
     ]
 
-    assert [again.code for again in replays] == [1, 1, 1]
+    assert [again.code for again in replays] == [1, 1]
     assert replays[0].json["reproduced"] is True
-    assert replays[0].json == replays[1].json == replays[2].json
+    assert replays[0].json == replays[1].json
     shown = cli("show", token, "--json", **world).json
     assert (shown["mutant"], shown["scenario"]) == ("T1", "toy-box")
 
 
-def test_the_report_of_a_mutant_shows_the_edited_line(cli: Cli, world: dict[str, Path]) -> None:
-    found = cli("mutants", "--catalogue", "bugs.toml", "--only", "T1", "--json", **world)
-    token = found.json["mutants"][0]["token"]
+@pytest.mark.once
+def test_the_report_of_a_mutant_shows_the_edited_line(
+    cli: Cli, world: dict[str, Path], token: str
+) -> None:
     text = cli("replay", token, "--catalogue", "bugs.toml", **world).out
 
     assert "toykernel/box.py:14" in text
     assert "--catalogue bugs.toml" in text.replace("\\\n", "")
 
 
+@pytest.mark.once
 def test_findings_do_not_depend_on_the_number_of_jobs(cli: Cli, world: dict[str, Path]) -> None:
     one, two = (
         cli("mutants", "--catalogue", "bugs.toml", "--jobs", jobs, "--json", **world).json
@@ -175,6 +201,7 @@ def test_findings_do_not_depend_on_the_number_of_jobs(cli: Cli, world: dict[str,
     assert one == two
 
 
+@pytest.mark.once
 def test_a_search_with_a_bound_takes_the_depth_of_the_catalogue(
     cli: Cli, world: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -187,6 +214,7 @@ def test_a_search_with_a_bound_takes_the_depth_of_the_catalogue(
     assert too_little.code == 1  # a bug was missed
 
 
+@pytest.mark.once
 def test_a_control_that_is_found_fails_the_command(
     cli: Cli, world: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -197,11 +225,10 @@ def test_a_control_that_is_found_fails_the_command(
     assert ran.json["controls"] == {"found": 1, "total": 1}
 
 
+@pytest.mark.once
 def test_an_edit_of_the_mutant_makes_its_tokens_stale(
-    cli: Cli, world: dict[str, Path], tmp_path: Path
+    cli: Cli, world: dict[str, Path], token: str, tmp_path: Path
 ) -> None:
-    ran = cli("mutants", "--catalogue", "bugs.toml", "--only", "T1", "--json", **world)
-    token = ran.json["mutants"][0]["token"]
     command = ("replay", token, "--catalogue", "bugs.toml", "--json")
 
     (tmp_path / "bugs.toml").write_text(
@@ -217,6 +244,7 @@ def test_an_edit_of_the_mutant_makes_its_tokens_stale(
     assert "mutant T1 is not in bugs.toml" in removed.error
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

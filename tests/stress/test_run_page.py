@@ -24,8 +24,9 @@ def data_of(path: Path) -> Any:
     return json.loads(match[1])
 
 
-def test_a_run_draws_what_it_found(cli: Cli, tmp_path: Path) -> None:
-    ran = cli("run", "toy-abba", "toy-clean", "--schedules", "60", "--html", "a.html", "--json")
+@pytest.mark.once
+def test_a_run_draws_what_it_found(call: Cli, tmp_path: Path) -> None:
+    ran = call("run", "toy-abba", "toy-clean", "--schedules", "60", "--html", "a.html", "--json")
     shown = data_of(tmp_path / "a.html")
     (failure,) = ran.json["scenarios"][0]["failures"]
     (finding,) = shown["campaign"]["findings"]
@@ -43,6 +44,7 @@ def test_a_run_draws_what_it_found(cli: Cli, tmp_path: Path) -> None:
     assert curve["points"][-1] == [seen["looked"], seen["classes"]]
 
 
+@pytest.mark.once
 def test_a_finding_that_must_be_there_is_shown_as_expected(tmp_path: Path) -> None:
     names = ["canary", "vacuous", "close-lender"]
     ran = run_stress(
@@ -69,18 +71,18 @@ def test_a_finding_that_must_be_there_is_shown_as_expected(tmp_path: Path) -> No
     assert not run_page._scenario(canary)["as_it_must"]
 
 
-def test_the_report_of_a_folder_is_made_from_what_the_run_left(cli: Cli, tmp_path: Path) -> None:
-    ran = cli("run", "toy-abba", "--schedules", "60", "--json")
+def test_the_report_of_a_folder_is_made_from_what_the_run_left(call: Cli, tmp_path: Path) -> None:
+    ran = call("run", "toy-abba", "--schedules", "60", "--json")
     folder = tmp_path / ".stress" / "runs" / "20261122T213507Z"
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(ran.out, encoding="utf-8")
 
-    made = cli("report", "--json")
+    made = call("report", "--json")
     assert made.code == 0
     assert made.json["verdict"] == "fail"
     assert data_of(tmp_path / made.json["report"])["stories"][0]["kind"] == "deadlock"
     before = (folder / "report.html").read_bytes()
-    assert cli("report", folder.name, "--html", "other.html").code == 0
+    assert call("report", folder.name, "--html", "other.html").code == 0
     assert (tmp_path / "other.html").read_bytes() == before
 
 
@@ -103,8 +105,8 @@ def test_a_run_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, sa
         run_page.read(run_page.find("it", tmp_path))
 
 
-def test_without_any_run_the_report_says_how_to_make_one(cli: Cli) -> None:
-    ran = cli("report")
+def test_without_any_run_the_report_says_how_to_make_one(call: Cli) -> None:
+    ran = call("report")
 
     assert ran.code == 2
     assert "makes one" in ran.error

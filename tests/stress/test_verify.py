@@ -8,6 +8,8 @@ from stress_cli import Cli
 
 from stress.catalogue import Spec, program_of
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("scenario", ["commit-supply", "close-request", "create-lender"])
 def test_every_class_that_sampling_meets_is_explored(scenario: str) -> None:
@@ -21,8 +23,8 @@ def test_every_class_that_sampling_meets_is_explored(scenario: str) -> None:
     assert met <= all_classes
 
 
-def test_a_scenario_passes_where_the_search_came_to_its_end(cli: Cli) -> None:
-    ran = cli("verify", "close-request", "fault-decommit", "--json", "--jobs", 2, scenarios=None)
+def test_a_scenario_passes_where_the_search_came_to_its_end(call: Cli) -> None:
+    ran = call("verify", "close-request", "fault-decommit", "--json", "--jobs", 2)
 
     assert ran.code == 0
     assert ran.json["exhausted"] is True
@@ -33,15 +35,15 @@ def test_a_scenario_passes_where_the_search_came_to_its_end(cli: Cli) -> None:
     assert ran.json["blocked"] == 0
 
 
-def test_timeouts_that_fire_early_are_searched_to_the_end(cli: Cli) -> None:
-    ran = cli("verify", "evict-timer", "--json", scenarios=None)
+def test_timeouts_that_fire_early_are_searched_to_the_end(call: Cli) -> None:
+    ran = call("verify", "evict-timer", "--json")
 
     assert (ran.code, ran.json["exhausted"], ran.json["blocked"]) == (0, True, 0)
     assert ran.json["schedules"] > 50
 
 
-def test_a_budget_that_ends_first_leaves_it_open(cli: Cli) -> None:
-    ran = cli("verify", "commit-supply", "--schedules", 5, "--json", scenarios=None)
+def test_a_budget_that_ends_first_leaves_it_open(call: Cli) -> None:
+    ran = call("verify", "commit-supply", "--schedules", 5, "--json")
 
     assert (ran.code, ran.json["exhausted"], ran.json["verdict"]) == (3, False, "inconclusive")
     assert ran.json["schedules"] == 5
@@ -57,25 +59,25 @@ def test_a_budget_that_ends_first_leaves_it_open(cli: Cli) -> None:
     ],
 )
 def test_a_defect_of_the_seed_is_found(
-    cli: Cli, scenario: str, options: tuple[object, ...]
+    call: Cli, scenario: str, options: tuple[object, ...]
 ) -> None:
-    ran = cli("verify", scenario, "--revision", "seed", *options, "--json", scenarios=None)
+    ran = call("verify", scenario, "--revision", "seed", *options, "--json")
 
     assert (ran.code, ran.json["verdict"]) == (1, "fail")
     (failure,) = ran.json["scenarios"][0]["failures"]
-    again = cli("replay", failure["token"], "--json", scenarios=None)
+    again = call("replay", failure["token"], "--json")
     assert (again.code, again.json["reproduced"]) == (1, True)
 
 
-def test_a_bound_and_its_scope_are_shown(cli: Cli) -> None:
-    ran = cli("verify", "close-request", "--preemptions", 1, scenarios=None)
+def test_a_bound_and_its_scope_are_shown(call: Cli) -> None:
+    ran = call("verify", "close-request", "--preemptions", 1)
 
     assert ran.code == 0
     assert "every schedule with at most 1 preemptions was run of 1 of 1 scenarios" in ran.out
 
 
-def test_a_scenario_must_be_named(cli: Cli) -> None:
-    ran = cli("verify")
+def test_a_scenario_must_be_named(call: Cli) -> None:
+    ran = call("verify")
 
     assert ran.code == 2
     assert "verify which scenario?" in ran.error

@@ -73,13 +73,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(call: Cli, command: str, expect
     assert ran.out == ""
 
 
-def token_of(cli: Cli) -> str:
-    token: str = cli("run", "toy-abba", "--json").json["scenarios"][0]["failures"][0]["token"]
-    return token
-
-
-def test_a_damaged_cut_or_foreign_token_is_refused(cli: Cli, call: Cli) -> None:
-    token = token_of(cli)
+def test_a_damaged_cut_or_foreign_token_is_refused(abba_token: str, call: Cli) -> None:
+    token = abba_token
     changed = "A" if token[20] != "A" else "B"
     cases = {
         token[:-1]: "damaged or cut short",
@@ -99,8 +94,10 @@ def test_a_damaged_cut_or_foreign_token_is_refused(cli: Cli, call: Cli) -> None:
 
 
 @pytest.mark.parametrize("option", ["--seed 1", "--schedule 3", "--strategy pct", "--param a=b"])
-def test_a_token_beside_what_it_holds_is_a_contradiction(cli: Cli, call: Cli, option: str) -> None:
-    ran = call("replay", token_of(cli), *option.split())
+def test_a_token_beside_what_it_holds_is_a_contradiction(
+    abba_token: str, call: Cli, option: str
+) -> None:
+    ran = call("replay", abba_token, *option.split())
 
     assert ran.code == 2
     assert "contradicts the token" in ran.error
@@ -152,6 +149,7 @@ def test_two_scenarios_of_one_name_are_refused(cli: Cli, tmp_path: Path) -> None
     assert "two scenarios are named 'twin'" in ran.error
 
 
+@pytest.mark.once
 def test_an_error_of_our_own_is_70_and_debug_shows_where(cli: Cli, tmp_path: Path) -> None:
     # A worker that cannot even import what it is asked for is no finding and no wrong usage.
     (tmp_path / "harness_breaker.py").write_text("")
