@@ -128,7 +128,7 @@ def run(seed: int, *, seconds: float, scenario: str, json: bool) -> ExitCode:
     if json:
         print(documents.encode(document))
     else:
-        _show(document, refused)
+        show(document, refused)
     return ExitCode.PASS
 
 
@@ -287,7 +287,8 @@ def measure_model(entry: Scenario, seed: int, slice_seconds: float) -> documents
     }
 
 
-def _show(document: documents.Document, refused: str | None) -> None:
+def show(document: documents.Document, refused: str | None) -> None:
+    """Print what ``--json`` would; ``refused`` says why the process is not settled."""
     console.show(console.seed_line(document["seed"]))
     if refused is not None:
         console.show(f"the process could not be pinned to one core ({refused}): figures are worse")

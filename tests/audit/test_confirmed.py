@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from drawn_programs import Things, drawn
 from stress_cli import Cli, run_stress
 
@@ -102,6 +103,7 @@ def test_a_wait_for_an_event_under_a_lock_comes_true() -> None:
         assert failure.kind == "lost-wakeup"
 
 
+@pytest.mark.once
 def test_the_command_line_confirms_with_a_token(tmp_path: Path) -> None:
     cli: Cli = lambda *args: run_stress(tmp_path, *args)
     ran = cli("run", "toy-abba", "--schedules", "1", "--strategy", "random", "--lock-log", "x.gz")

@@ -10,6 +10,8 @@ from worker_tasks import log_of_mutant
 from harness.trace.logjudge import LogJudge
 from stress.pool import call_fresh
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("mutant", "deadlocks", "rule", "classes"),

@@ -167,6 +167,7 @@ def test_every_workload_of_the_kernel_has_its_row():
             assert row["scenario"] in discover(), f"no scenario {row['scenario']}"
 
 
+@pytest.mark.once
 def test_the_page_is_current(request):
     text = page()
     if request.config.getoption("--update-golden"):

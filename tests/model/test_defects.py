@@ -62,7 +62,7 @@ def test_l1_is_found(options):
 @pytest.mark.parametrize("strategy", ["random", "pct"])
 @pytest.mark.parametrize("options", [{"revision": "fixed"}, {"defects": {"L2"}}])
 def test_l1_is_absent_where_it_is_corrected(run, strategy, options):
-    run.clean(suspended_while_in_flight(**options), 2000, strategy=strategy)
+    run.clean(suspended_while_in_flight(**options), 800, strategy=strategy)
 
 
 @pytest.mark.parametrize("options", [{"revision": "seed"}, {"defects": {"L2"}}])
@@ -128,7 +128,7 @@ def test_l3_is_absent_where_it_is_corrected(run, options):
     """Exhaustively to two preemptions, and further out by chance."""
     report = explore(closes_under_a_fault(**options), "dfs", None, preemptions=2)
     assert (report.verdict, report.exhausted) == ("pass", True)
-    run.clean(closes_under_a_fault(**options), 2000)
+    run.clean(closes_under_a_fault(**options), 800)
 
 
 def test_unknown_revisions_and_defects_are_refused(run):
@@ -171,7 +171,7 @@ def racing_for_the_same_pages(**options):
 
 @pytest.mark.parametrize("strategy", ["random", "pct"])
 def test_the_fixed_revision_never_leaves_a_request_pending(run, strategy):
-    run.clean(racing_for_the_same_pages(), 1500, strategy=strategy)
+    run.clean(racing_for_the_same_pages(), 600, strategy=strategy)
 
 
 @pytest.mark.parametrize("fault", ["page_list_node@4", "page_list_node@5,page_list_node@7"])
@@ -195,5 +195,5 @@ def test_failures_and_suspends_cross_and_nobody_waits_for_ever(run, fault):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 1000)
-    run.clean(program, 1000, strategy="pct")
+    run.clean(program, 400)
+    run.clean(program, 400, strategy="pct")

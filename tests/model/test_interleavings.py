@@ -39,7 +39,7 @@ def test_r1_r2_commit_against_borrowing(run, strategy):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 1000, strategy=strategy)
+    run.clean(program, 500, strategy=strategy)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -61,7 +61,7 @@ def test_r3_r6_r17_commit_against_evictors(run, strategy):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 800, strategy=strategy)
+    run.clean(program, 400, strategy=strategy)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -84,7 +84,7 @@ def test_r4_commit_against_the_borrowers_last_reference(run, strategy):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 800, strategy=strategy)
+    run.clean(program, 400, strategy=strategy)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -108,7 +108,7 @@ def test_r8_commit_against_decommit(run, strategy):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 800, strategy=strategy)
+    run.clean(program, 400, strategy=strategy)
 
 
 def test_r9_a_waiter_may_have_to_wait_for_another_thread(run):
@@ -169,7 +169,7 @@ def test_r11_the_lender_dies_while_its_pages_are_borrowed(run, strategy):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 800, strategy=strategy)
+    run.clean(program, 400, strategy=strategy)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -194,7 +194,7 @@ def test_r14_kill_and_suspend_of_a_waiter(run, strategy, signal):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 800, strategy=strategy)
+    run.clean(program, 400, strategy=strategy)
 
 
 def test_r14_a_suspend_is_seen_where_the_caller_wants_it(run):
@@ -233,7 +233,7 @@ def test_r15_a_supply_fails_midway_while_others_ask(run, strategy):
         kernel.quiesce()
         kernel.destroy_all()
 
-    run.clean(program, 800, strategy=strategy)
+    run.clean(program, 400, strategy=strategy)
 
 
 def test_r16_the_last_loan_bit_only_falls_while_a_page_is_borrowed(run):

@@ -142,6 +142,7 @@ def test_the_token_is_a_property_in_junit_files(run, pytester: pytest.Pytester) 
     assert properties == {"schedule_token": token_of(result)}
 
 
+@pytest.mark.once
 def test_two_workers_explore_the_same_schedules_as_none(run) -> None:
     alone = run(RACE, "--schedule-seed", "5")
     divided = run(RACE, "--schedule-seed", "5", "-n", "2", fresh=True)

@@ -65,7 +65,9 @@ def _compare(drawn: Drawn, *, early: bool = False, bound: int | None = None) -> 
     return report
 
 
-@pytest.mark.parametrize("block", range(6))
+@pytest.mark.parametrize(
+    "block", [0, *(pytest.param(n, marks=pytest.mark.once) for n in range(1, 6))]
+)
 def test_the_outcomes_and_failures_are_those_of_every_interleaving(block: int) -> None:
     """Over programs drawn from every operation; most blocks hold failures of several kinds."""
     reports = [_compare(draw(1_000 * block + i)) for i in range(25)]
@@ -75,6 +77,7 @@ def test_the_outcomes_and_failures_are_those_of_every_interleaving(block: int) -
     assert sum(report.failure is not None for report in compared) >= 2
 
 
+@pytest.mark.once
 def test_so_they_are_where_timeouts_fire_early() -> None:
     families = ("attempt", "event", "semaphore", "condition", "queue", "time", "interrupt", "cell")
     reports = [_compare(draw(seed, families), early=True) for seed in range(40)]
@@ -93,6 +96,7 @@ def test_a_step_that_fails_hides_no_outcome_of_those_that_could_have_come_before
 _OPTIMAL = ("cell", "atomic", "mutex", "spin", "thread")
 
 
+@pytest.mark.once
 def test_nothing_is_explored_twice_where_threads_share_cells_and_locks() -> None:
     """The number of classes is that of the partial orders that brute force meets."""
     counted = 0
@@ -425,7 +429,7 @@ def test_a_budget_that_runs_out_is_not_exhaustion() -> None:
 # -- within a bound -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bound", [0, 1, 2])
+@pytest.mark.parametrize("bound", [0, 1, pytest.param(2, marks=pytest.mark.once)])
 def test_within_a_bound_it_finds_what_brute_force_finds_there(bound: int) -> None:
     reports = [_compare(draw(seed), bound=bound) for seed in range(20)]
 

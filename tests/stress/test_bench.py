@@ -8,7 +8,7 @@ import pytest
 from stress_cli import Cli
 
 from harness.explore import Setup, explore_part
-from stress.bench import bare, four_by_fifty, handoffs, kinds
+from stress.bench import bare, four_by_fifty, handoffs, kinds, show
 
 pytestmark = pytest.mark.once
 
@@ -39,8 +39,10 @@ def test_bare_threads_run_an_order_to_its_end() -> None:
 
 
 @pytest.mark.slow
-def test_json_names_figures_floor_and_ratio(cli: Cli) -> None:
-    ran = cli("bench", "--seconds", "1", "--json", scenarios=None)
+def test_json_names_figures_floor_and_ratio_and_so_does_the_table(
+    call: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = call("bench", "--seconds", "1", "--json")
 
     assert ran.code == 0
     assert set(ran.json["engine"]) == {"random", "pct"}
@@ -50,4 +52,9 @@ def test_json_names_figures_floor_and_ratio(cli: Cli) -> None:
         assert figure["steps_per_second"] > 0
     assert ran.json["model"]["schedules_per_second"] > 0
     assert all(cost > 0 for cost in ran.json["handoff_us"].values())
-    assert "4 x 50" in cli("bench", "--seconds", "1", scenarios=None).out
+
+    show(ran.json, None)
+    told = capsys.readouterr().out
+    assert "4 x 50" in told
+    assert f"{ran.json['engine']['pct']['ratio']:.2f}" in told
+    assert f"{ran.json['model']['scenario']} under random" in told

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from stress_cli import Cli
+from stress_cli import Cli, Ran, run_stress
 
 from stress import matrix, mutants
 from stress.matrix import Matrix
@@ -79,13 +80,23 @@ def test_a_cell_that_did_not_run_is_no_pass() -> None:
     assert found.catches("X1") == ["general", "special"]
 
 
-def test_bugs_are_tried_on_every_scenario(cli: Cli) -> None:
-    command = ("mutants", "--matrix", "--only", "M33,M32", "--schedules", "3", "--json", "--jobs=1")
-    ran = cli(*command, LOCKLOOM_SCENARIOS="")  # the toys have bugs of their own
-    document = ran.json
+def tried(folder: Path, *, jobs: int) -> Ran:
+    """A bug and a control, on the shipped scenarios alone: the toys have bugs of their own."""
+    options = ("--only", "M33,M32", "--schedules", "3", f"--jobs={jobs}", "--json")
+    return run_stress(folder, "mutants", "--matrix", *options, scenarios=None)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """By one process."""
+    return tried(tmp_path_factory.mktemp("alone"), jobs=1)
+
+
+def test_bugs_are_tried_on_every_scenario(alone: Ran) -> None:
+    document = alone.json
     bug, control = sorted(document["mutants"], key=lambda entry: entry["control"])
 
-    assert ran.code == 0, document["cut"]
+    assert alone.code == 0, document["cut"]
     assert "commit-decommit" in bug["caught_by"]
     assert len(bug["caught_by"]) > 3
     assert bug["caught_by"]["commit-decommit"]["oracle"] == "I1"
@@ -113,9 +124,5 @@ def test_a_bug_that_is_caught_nowhere_fails_the_command(cli: Cli) -> None:
     assert "missed: M10" in ran.out
 
 
-def test_the_number_of_jobs_changes_nothing(cli: Cli) -> None:
-    command = ("mutants", "--matrix", "--only", "M33,M32", "--schedules", "2", "--json", "--seed=3")
-    one, two = (cli(*command, f"--jobs={jobs}", LOCKLOOM_SCENARIOS="").json for jobs in (1, 2))
-
-    assert one == two
-    assert any("commit-decommit" in entry["caught_by"] for entry in one["mutants"])
+def test_the_number_of_jobs_changes_nothing(alone: Ran, tmp_path: Path) -> None:
+    assert tried(tmp_path, jobs=2).json == alone.json

@@ -72,8 +72,11 @@ def test_a_control_is_not_found(mutant: Mutant) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", BUGS, ids=named)
 def test_a_bug_needs_as_many_preemptions_as_the_catalogue_says(mutant: Mutant) -> None:
-    found = enumerated(mutant, mutant.depth)
-    assert found.verdict == "fail", found.reason
+    """A hunt that got by with as many has shown that they are enough; else all are run."""
+    catch = caught()[mutant.id]
+    if catch.found is None or catch.found.best.preemptions > mutant.depth:
+        found = enumerated(mutant, mutant.depth)
+        assert found.verdict == "fail", found.reason
 
     if mutant.depth:
         fewer = enumerated(mutant, mutant.depth - 1)
