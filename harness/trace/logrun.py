@@ -131,9 +131,10 @@ class LogRun:
     def _keep(self, events: list[Event]) -> None:
         """Keep events for predictions; as a window is full and more come, judge it, drop half."""
         half = (self.judge.window + 1) // 2
-        while events:
-            room = half - self.watch.events % half
-            more, events = events[:room], events[room:]
+        at = 0
+        while at < len(events):
+            more = events[at : at + half - self.watch.events % half]
+            at += len(more)
             if len(self.kept) == 2 * half:
                 self._foretell(whole=False)
                 del self.kept[:half]

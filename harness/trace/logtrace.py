@@ -224,10 +224,13 @@ def together(forecasts: Sequence[Forecast]) -> Forecast:
     found: dict[object, tuple[Finding, int]] = {}
     dropped: dict[tuple[str, str], int] = {}
     for each in forecasts:
+        here: dict[object, int] = {}
         for finding, count in each.findings:
-            known, counted = found.get(named(finding), (finding, 0))
+            key = named(finding)
+            here[key] = here.get(key, 0) + count
+            known, counted = found.get(key, (finding, 0))
             surer = max(known, finding, key=lambda one: TIERS.index(one.tier))
-            found[named(finding)] = surer, max(count, counted)
+            found[key] = surer, max(here[key], counted)
         for subject, count in each.dropped.items():
             dropped[subject] = max(count, dropped.get(subject, 0))
     return Forecast(list(found.values()), dropped)

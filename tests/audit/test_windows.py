@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawn_programs import drawn
@@ -15,8 +16,10 @@ from harness.predict import Trace
 from harness.predict.closure import Order
 from harness.search.recording import record_schedule
 from harness.search.setup import Setup
-from harness.trace.locklog import LockLog
+from harness.trace import logrun
+from harness.trace.locklog import Event, LockLog
 from harness.trace.logjudge import WINDOW, LogJudge
+from harness.trace.logtrace import Forecast, forecast
 from stress.audit import AuditReport, audit_paths
 from stress.audit_replay import confirm
 from stress.cli import main
@@ -111,6 +114,25 @@ def test_a_circle_is_found_wherever_it_lies(tmp_path: Path, before: str, after: 
     assert [entry.subject.startswith("20 events: ") for entry in told] == [True] * bool(
         before or after
     )
+
+
+@pytest.mark.parametrize("window", [2, 7, 20])
+def test_no_more_than_a_window_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    looked: list[tuple[int, bool]] = []
+
+    def noting(events: list[Event], *args: Any, **options: Any) -> Forecast:
+        looked.append((len(events), options["whole"]))
+        return forecast(events, *args, **options)
+
+    monkeypatch.setattr(logrun, "forecast", noting)
+    report(tmp_path, f"{NEST}; {PAD}; {NEST}", window)
+    half = (window + 1) // 2
+    *full, last = looked
+    assert len(full) >= 60 // half  # each half over the one before
+    assert set(full) == {(2 * half, False)}
+    assert 0 < last[0] <= 2 * half
 
 
 HELD = {
