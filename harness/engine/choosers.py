@@ -18,29 +18,35 @@ class Start:
 
     Starting is no step: code before a thread's first operation belongs to the step that starts it
     (design, section 3), so nothing is chosen until every new thread has published an operation.
+    A thread can start others only by publishing an operation first, so starts never nest, and one
+    object does for all of a schedule.
+
+    Attributes:
+        parent: Who starts them.
+        group: Whom ``parent`` then waits for; None where it goes on.
+        pending: New threads that have not been started, the next one last.
     """
 
-    def __init__(
-        self, core: Core, parent: Thread, members: list[Thread], group: Group | None
-    ) -> None:
+    __slots__ = ("core", "group", "parent", "pending")
+
+    parent: Thread
+
+    def __init__(self, core: Core) -> None:
+        """Nobody is being started."""
         self.core = core
-        self.parent = parent
-        self.group = group
-        self.pending = list(members)
-        # A thread may itself start others before its first operation is reached only by publishing
-        # an operation first, so starts never nest.
-        self.outer = core.chooser
+        self.group: Group | None = None
+        self.pending: list[Thread] = []
 
     def choose(self) -> Thread:
         """Hand the baton to the next new thread; after the last, to whoever goes on."""
         core = self.core
         cur = core.cur
         # Handing the baton around among new threads chooses nothing, so it preempts nobody.
-        core.handed = core.steps - 1
+        core.handed = core.steps
         if core.recorder is not None and cur is not self.parent and not cur.done:
             core.recorder.publish(cur)
         if self.pending:
-            thread = self.pending.pop(0)
+            thread = self.pending.pop()
             thread.started = True
             return thread
         core.choose = core.chooser
@@ -50,7 +56,7 @@ class Start:
             return core.resume(self.parent)
         if not core.run:
             core.idle()
-        core.handed = core.steps
+        core.handed = core.steps + 1
         return core.choose()
 
 

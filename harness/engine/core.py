@@ -25,14 +25,13 @@ invariant it is ``_choose_frozen``. So the usual step pays for none of these.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NoReturn
 
 from harness.engine.choosers import Start, checking, recording
 from harness.engine.finding import Finding, cycle_from, deadlock_message, for_ever, place, place_of
 from harness.engine.thread import (
     OUTSIDE,
-    OUTSIDE_MESSAGE,
     Group,
     Recorder,
     Thread,
@@ -84,6 +83,7 @@ class Core:
         "finding",
         "frozen",
         "handed",
+        "handovers",
         "histories",
         "invariants",
         "leaks",
@@ -97,12 +97,12 @@ class Core:
         "recorder",
         "rules",
         "run",
+        "starting",
         "stop",
         "steady",
         "steps",
         "strategy_choose",
         "schedule",
-        "switches",
         "thread_names",
         "threads",
         "timers",
@@ -133,6 +133,7 @@ class Core:
     def clear(self) -> None:
         """Forget the last schedule. The lists keep their identity: strategies hold on to them."""
         self.recorder: Recorder | None = None
+        self.starting = Start(self)
         self.run: list[Thread] = []
         self.threads: list[Thread] = []
         self.timers: list[Thread] = []
@@ -144,9 +145,9 @@ class Core:
         self.reached: set[str] = set()
         self.histories: dict[tuple[str, str], int] = {}  # outcome and why: how many had it
         self.leaks: list[tuple[Thread, Any]] = []
-        self.steps = self.switches = self.preemptions = self.unwind_operations = 0
-        # The last step after which any thread may go on for free: its own could not, or has rested.
-        self.handed = -1
+        self.steps = self.handovers = self.preemptions = self.unwind_operations = 0
+        # The step that any thread may take for free: who took the last could not go on, or rested.
+        self.handed = 0
         # Order of creation stands for the address; what was made before keeps the numbers below.
         self.addresses = itertools.count(PROGRAM_ADDRESSES)
         self.clock = 0.0
@@ -166,7 +167,7 @@ class Core:
             ScheduleAborted: The schedule ended meanwhile; ``me`` is being unwound.
         """
         self.cur = to
-        self.switches += 1
+        self.handovers += 1
         to.wake()
         me.park()
         if self.aborting:
@@ -175,21 +176,27 @@ class Core:
     def preempt(self, me: Thread, to: Thread) -> None:
         """Switch away from ``me`` although its published operation could run."""
         # ``costs`` and ``switch``, written out: this is where the time of a random walk goes.
-        if self.steps - 1 != self.handed and not to.early and to.kind != "interrupt":
+        if self.steps != self.handed and not to.early and to.kind != "interrupt":
             self.preemptions += 1
+        else:
+            self.handovers += 1
         self.cur = to
-        self.switches += 1
         to.wake()
         me.park()
         if self.aborting:
             raise ScheduleAborted
+
+    @property
+    def switches(self) -> int:
+        """How often the baton was handed on; ``handovers`` are those that were no preemption."""
+        return self.preemptions + self.handovers
 
     def costs(self, to: Thread) -> bool:
         """Whether going from the running thread, enabled, to ``to`` is a preemption.
 
         Not after its own yield or sleep, nor where it came to the baton as another could not go on.
         """
-        return self.steps - 1 != self.handed and not to.early and to.kind != "interrupt"
+        return self.steps != self.handed and not to.early and to.kind != "interrupt"
 
     def block(self, me: Thread, timeout: float | None = None) -> None:
         """``me`` cannot perform its published operation: park until it is chosen.
@@ -206,7 +213,7 @@ class Core:
             raise ScheduleAborted
         self.run.remove(me)
         self.steady = self.lease = 0
-        self.handed = self.steps
+        self.handed = self.steps + 1
         me.enabled = False
         me.excused = False
         if timeout is None:
@@ -246,7 +253,8 @@ class Core:
 
     def rest(self, me: Thread) -> None:
         """``me`` has yielded, slept, or was pushed aside: to switch away from it is free."""
-        me.rested = self.handed = self.steps
+        me.rested = self.steps
+        self.handed = self.steps + 1
         self.steady = self.lease = 0
 
     def cancel(self, thread: Thread) -> None:
@@ -268,10 +276,13 @@ class Core:
             self.steady = self.lease = 0
 
     def disable(self, thread: Thread) -> None:
-        """``thread``'s published operation cannot run any more; it stays parked."""
+        """``thread``'s published operation cannot run any more; it stays parked.
+
+        Unless its time may run out now, or has: then it may still be chosen, to fail.
+        """
         if thread.excused or thread.early:
             return
-        if self.early and thread.deadline is not None:
+        if thread.deadline is not None and (self.early or thread.deadline <= self.clock):
             thread.early = True
         elif thread.enabled:
             thread.enabled = False
@@ -280,15 +291,18 @@ class Core:
 
     def enable_all(self, threads: Iterable[Thread]) -> None:
         """``enable`` for all of ``threads``, in their order."""
+        self.steady = self.lease = 0
         for thread in threads:
             thread.early = False
             if not thread.enabled:
                 thread.enabled = True
                 self.run.append(thread)
-                self.steady = self.lease = 0
 
-    def disable_all(self, threads: Iterable[Thread]) -> None:
+    def disable_all(self, threads: Sequence[Thread]) -> None:
         """``disable`` for all of ``threads``; linear in the number of enabled threads."""
+        if len(threads) == 1:
+            self.disable(threads[0])
+            return
         gone = False
         for thread in threads:
             if thread.deadline is None and not thread.excused:
@@ -383,9 +397,8 @@ class Core:
         self, fn: Callable[..., object], args: tuple[Any, ...], name: str | None, priority: int
     ) -> Thread:
         """Make a thread that is enabled but has not run yet."""
-        thread = Thread(len(self.threads), unique(name or called(fn), self.thread_names), priority)
-        thread.fn = fn
-        thread.args = args
+        name = unique(name or called(fn), self.thread_names)
+        thread = Thread(len(self.threads), name, priority, fn, args)
         self.threads.append(thread)
         self.run.append(thread)
         self.steady = self.lease = 0
@@ -398,15 +411,16 @@ class Core:
         Without a ``group`` (spawn) the baton comes back to ``parent``; with one (parallel) the
         parent waits for all members, and the last to arrive chooses the next step.
         """
-        start = Start(self, parent, members, group)
+        start = self.starting
+        start.parent = parent
+        start.group = group
+        start.pending = members[::-1]
         if group is not None:
             self.run.remove(parent)
             self.steady = self.lease = 0
             parent.enabled = False
         self.choose = start.choose
-        first = start.choose()
-        if first is not parent:
-            self.switch(parent, first)
+        self.switch(parent, start.choose())
 
     def depart(self, me: Thread) -> Thread:
         """``me`` has ended; return the thread that goes on.
@@ -446,7 +460,7 @@ class Core:
         parent.enabled = True
         self.run.append(parent)
         self.steady = self.lease = 0
-        self.handed = self.steps
+        self.handed = self.steps + 1
         return parent
 
     # -- ending a schedule ----------------------------------------------------------------------
@@ -527,8 +541,7 @@ class Core:
     def violated(self, kind: str, rule: str, message: str, order: Any = None) -> NoReturn:
         """Report a broken rule (guard, lock-order) at the place where the caller stands."""
         frame = place_of(self.cur)
-        finding = Finding(kind, message, self.cur, rule=rule, frames=[frame], order=order)
-        self.fail(finding)
+        self.fail(Finding(kind, message, self.cur, rule=rule, frames=[frame], order=order))
 
     def nondeterministic(self, message: str) -> NoReturn:
         """The same choices led somewhere else: the program is not a function of its choices."""
@@ -585,15 +598,3 @@ class Core:
 
 CORE: Final = Core()
 Thread.engine = CORE
-
-
-def current() -> Thread:
-    """The thread that runs now.
-
-    Raises:
-        UsageError: No schedule is running.
-    """
-    me = CORE.cur
-    if me is OUTSIDE:
-        raise UsageError(OUTSIDE_MESSAGE)
-    return me

@@ -174,11 +174,14 @@ class Pool:
             sys.settrace(None)
         self._busy.remove(worker)
         reuse = self.reuse
-        (self._idle if reuse else self._leaving).append(worker)
+        if reuse:
+            self._idle.append(worker)
+        else:
+            self._leaving.append(worker)
         if to is None:
             to = core.next_to_unwind()
         core.cur = to
-        core.switches += 1
+        core.handovers += 1
         to.wake()
         return reuse
 

@@ -102,7 +102,8 @@ def _begin(
     core.run.append(zero)
     core.strategy_choose = begin(core)
     core.choose = core.chooser = core.strategy_choose
-    core.compose()
+    if recorder is not None:
+        core.compose()
     core.cur = zero
     return zero
 
@@ -115,7 +116,8 @@ def finish(core: Core, zero: Thread) -> None:
     """
     if core.stop is not None:
         core.over()
-    core.examine(core.invariants)
+    if core.invariants:
+        core.examine(core.invariants)
     running = [thread for thread in core.threads[1:] if not thread.done]
     left = [thread for thread in running if not thread.daemon]
     if left:
@@ -125,6 +127,22 @@ def finish(core: Core, zero: Thread) -> None:
         )
         frames = [place_of(thread) for thread in left]
         core.fail(Finding("leak", message, zero, rule="thread", frames=frames))
+    if core.leaks or zero.held:
+        _leaks(core, zero)
+    if core.quiescent:
+        core.examine(core.quiescent)
+    if running:
+        core.unwind()
+    elif core.recorder is not None:
+        core.recorder.ended()
+
+
+def _leaks(core: Core, zero: Thread) -> None:
+    """Threads have ended with locks; some locks may be kept.
+
+    Raises:
+        ScheduleAborted: One may not; the finding is recorded.
+    """
     core.leaks += [(zero, lock) for lock in zero.held]
     core.leaks = [(thread, lock) for thread, lock in core.leaks if lock.leaks]
     if core.leaks:
@@ -132,11 +150,6 @@ def finish(core: Core, zero: Thread) -> None:
             f"{thread.name} ended while it held {core.label(lock)}" for thread, lock in core.leaks
         ]
         core.fail(Finding("leak", "\n".join(lines), zero, rule="lock", frames=_lock_frames(core)))
-    core.examine(core.quiescent)
-    if running:
-        core.unwind()
-    elif core.recorder is not None:
-        core.recorder.ended()
 
 
 def _lock_frames(core: Core) -> list[tuple[Any, int]]:
@@ -156,8 +169,9 @@ def _unwind(core: Core, zero: Thread) -> None:
             zero.park()
             to = core.next_to_unwind()
     for thread in core.threads:
-        for lock in tuple(thread.held):
-            lock.reset()
-        thread.held.clear()
+        if thread.held:
+            for lock in tuple(thread.held):
+                lock.reset()
+            thread.held.clear()
     core.steady = core.lease = 0
     core.cur = OUTSIDE

@@ -113,15 +113,22 @@ class Thread:
     wake: Callable[[], object]
     park: Callable[[], object]
 
-    def __init__(self, index: int, name: str, priority: int = 0) -> None:
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        priority: int = 0,
+        fn: Callable[..., object] | None = None,
+        args: tuple[Any, ...] = (),
+    ) -> None:
         """Only the engine makes threads; programs use ``spawn`` and ``parallel``."""
         self.index = index
         self.name = name
         self.priority = priority
         self.kind = ""
         self.obj = None
-        self.fn: Callable[..., object] | None = None
-        self.args: tuple[Any, ...] = ()
+        self.fn = fn
+        self.args = args
         self.result: Any = None
         self.local: dict[str, Any] = {}
         self.held: list[Any] = []
@@ -133,7 +140,7 @@ class Thread:
         self.ident = 0
         self.spins = 0
         # PCT's priority of this thread; None until it has been drawn.
-        self.rank: int | None = None
+        self.rank: Any = None
         # Number of the step in which this thread last yielded or slept.
         self.rested = -1
         self.deadline: float | None = None
@@ -183,19 +190,30 @@ class Thread:
             core.waiting(me, "join")
         if self.done:
             if timeout is not None:
-                core.arm(me, timeout)
-            try:
+                self._wait_turn(me, timeout)
+            elif core.steps < core.lease:
+                core.steps += 1
+            else:
                 chosen = core.choose()
                 if chosen is not me:
                     core.preempt(me, chosen)
-            finally:
-                core.disarm(me)
             return
         self.wanters.append(me)
         try:
             core.block(me, timeout)
         finally:
             self.wanters.remove(me)
+
+    def _wait_turn(self, me: Thread, timeout: float) -> None:
+        """Before a limited join of a thread that has ended: the limit ends with it."""
+        core = self.engine
+        core.arm(me, timeout)
+        try:
+            chosen = core.choose()
+            if chosen is not me:
+                core.preempt(me, chosen)
+        finally:
+            core.disarm(me)
 
     def interrupt(self) -> None:
         """End this thread's interruptible wait early, now or when it next begins one; one step."""
@@ -277,16 +295,24 @@ OUTSIDE: Final[Any] = _Outside()
 
 def called(fn: Any) -> str:
     """How a function is called in traces and findings."""
-    return str(getattr(fn, "__name__", type(fn).__name__))
+    try:
+        return str(fn.__name__)
+    except AttributeError:
+        return type(fn).__name__
 
 
 def unique(name: str, taken: dict[str, int]) -> str:
     """The name of a new thread: two threads of one schedule never share one."""
     if name == "<lambda>":
         name = "lambda"
-    number = taken.get(name, 0) + 1
-    taken[name] = number
-    return name if number == 1 else unique(f"{name}#{number}", taken)
+    number = taken[name] = taken.get(name, 0) + 1
+    if number == 1:
+        return name
+    numbered = f"{name}#{number}"
+    if numbered in taken:
+        return unique(numbered, taken)
+    taken[numbered] = 1
+    return numbered
 
 
 def new_label(obj: Any, names: Iterable[Any]) -> str:

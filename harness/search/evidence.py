@@ -47,6 +47,7 @@ _FOLLOWING: Final = frozenset(
         "yield",
     }
 )
+_BIRTH_OR_END: Final = frozenset({"join", "parallel", "spawn"})
 
 
 @dataclass
@@ -125,20 +126,20 @@ def class_of(core: Core, log: Log) -> int:
     chains: dict[Any, tuple[list[int], list[int]]] = {}
     for thread, kind, obj, _ in log.steps:
         index = thread.index
-        taken[index] += 1
+        taken[index] = count = taken[index] + 1
         if obj is None:
             continue
-        chain = chains.get(obj)
-        if chain is None:
-            chain = chains[obj] = [], []
-        events, reads = chain
+        try:
+            events, reads = chains[obj]
+        except KeyError:
+            events, reads = chains[obj] = [], []
         if kind in READS:
-            reads.append(index << 32 | _READ | taken[index])
+            reads.append(index << 32 | _READ | count)
             continue
         if reads:
             events += sorted(reads)
             reads.clear()
-        events.append(index << 32 | taken[index])
+        events.append(index << 32 | count)
         if kind == "interrupt":
             events.append(taken[obj.index])
     number = _digest(taken)
@@ -172,30 +173,34 @@ class Orders:
         """Go through the steps."""
         numbers: dict[tuple[int, str, Any], int | None] = {}
         seen: dict[Any, int] = {}
-        before = self._coverage.before
+        before, together = self._coverage.before, self._together
+        forced, done, heirs = self._forced, self._done, self._heirs
         for thread, kind, obj, _ in log.steps:
             index = thread.index
-            if self._together and index in self._together:
-                for member in self._together.pop(index):
+            if together and index in together:
+                for member in together.pop(index):
                     self._join(index, member.index)
             if kind in _FOLLOWING:
-                self._birth_or_end(thread, kind, obj)
+                if kind in _BIRTH_OR_END:
+                    self._birth_or_end(thread, kind, obj)
                 continue
             if obj is None:
                 continue
             key = index, kind, obj
-            if key not in numbers:
-                numbers[key] = self._coverage.number((thread.name, kind, _named(obj)))
-            number = numbers[key]
+            try:
+                number = numbers[key]
+            except KeyError:
+                number = self._coverage.number((thread.name, kind, _named(obj)))
+                numbers[key] = number
             if number is None:
                 continue
             others = seen.get(obj, 0)
-            before[number] |= others & ~self._forced[index]
+            before[number] |= others & ~forced[index]
             bit = 1 << number
             seen[obj] = others | bit
-            self._done[index] |= bit
-            for heir in self._heirs[index]:
-                self._forced[heir] &= ~bit
+            done[index] |= bit
+            for heir in heirs[index]:
+                forced[heir] &= ~bit
 
     def _birth_or_end(self, thread: Thread, kind: str, obj: Any) -> None:
         index = thread.index

@@ -172,9 +172,11 @@ def _one(
     core, _ = stage.run(program, rules, setup.limits(), begin, schedule)
     if core.cut != "interrupted":
         count(core, setup, part)
-    if _broken_off(core, stage, part):
-        return
-    finding = finding_of(core, setup, fair=strategy.fair_in(schedule))
+    finding = core.finding
+    if core.cut is not None:
+        if _broken_off(core, stage, part):
+            return
+        finding = finding_of(core, setup, fair=strategy.fair_in(schedule))
     choices = core.choices
     first = None
     if log is not None and teaches:
@@ -220,8 +222,10 @@ def count(core: Core, setup: Setup, part: Part) -> None:
     part.switches += core.switches
     part.preemptions += core.preemptions
     part.decisions += len(core.choices)
-    part.reached |= core.reached
-    part.histories.add(core.histories.items())
+    if core.reached:
+        part.reached |= core.reached
+    if core.histories:
+        part.histories.add(core.histories.items())
     for thread in core.threads[1:]:
         part.named.add(thread.name)
         if thread.kind:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # A pilot that fails at its first steps says nothing of how long schedules are.
 _LENGTH_MIN: Final = 8
+_NEVER: Final = 1 << 62
 _rank: Final = attrgetter("rank")
 
 
@@ -42,15 +43,20 @@ class Pct(Strategy):
         """One generator for all schedules; each schedule seeds it anew."""
         super().__init__(options)
         self._random = random.Random()
+        # What it inherits; its own looks first for other kinds of seeds.
+        self._seed = super(random.Random, self._random).seed
+        self._stream = options.stream(self.name, 0)
+        # The last one made. Were it to refer to itself, only the collector could free it.
+        self._choose: Choose
 
     def begin(self, core: Core, schedule: int) -> Choose:
         """See ``Strategy.begin``."""
         draw = self._random
-        draw.seed(self.options.stream(self.name, schedule))
+        self._seed(self._stream | schedule)
         length = max(self.options.length, _LENGTH_MIN)
         changes = min(self.options.depth - 1, max(length // 2, 1))
-        # Decision numbers, the next one last; a sentinel that never comes ends the list.
-        points = [-1, *sorted(sample(draw, length, changes), reverse=True)]
+        # Decision numbers, the next one last; one that never comes ends the list.
+        points = [_NEVER, *sorted(sample(draw, length, changes), reverse=True)]
         due = Lookout(core, fair=False).due
         run, choices = core.run, core.choices
         decisions = lowest = 0
@@ -62,21 +68,18 @@ class Pct(Strategy):
         several = False
 
         def choose() -> Thread:
+            nonlocal decisions, lowest, next_change, seen, several
             core.steps = steps = core.steps + 1
             if steps <= core.steady:
                 return core.cur
-            if steps > core.limit:
-                return due(choose)
-            return look(steps)
-
-        def look(steps: int) -> Thread:
-            nonlocal decisions, lowest, next_change, seen, several
-            if several:
+            until = core.limit
+            if steps > until:
+                return due(self._choose)
+            if several and steps - seen > 1:
                 passed = steps - 1 - seen
                 decisions += passed
                 choices.extend(choices[-1:] * passed)
             seen = steps
-            until = core.limit
             several = len(run) > 1
             if several:
                 decisions += 1
@@ -87,10 +90,12 @@ class Pct(Strategy):
                 if change or cur.rested == steps - 1:
                     lowest -= 1
                     cur.rank = lowest
-                if next_change > 0:
-                    until = min(until, steps + next_change - decisions - 1)
+                until = min(until, steps + next_change - decisions - 1)
+                thread = run[0]
                 try:
-                    thread = max(run, key=_rank)
+                    for other in run:
+                        if other.rank > thread.rank:
+                            thread = other
                 except TypeError:  # somebody is new
                     draw_ranks(run, draw)
                     thread = max(run, key=_rank)
@@ -98,12 +103,13 @@ class Pct(Strategy):
             else:
                 thread = run[0]
             core.steady = until
-            if core.choose is choose:
+            if core.choose is self._choose:
                 core.lease = until
             if steps > core.limit:  # lowered from outside meanwhile
                 core.steady = core.lease = 0
             return thread
 
+        self._choose = choose
         return choose
 
 
@@ -116,12 +122,22 @@ def draw_ranks(run: list[Thread], draw: random.Random) -> None:
 
 def sample(draw: random.Random, length: int, count: int) -> list[int]:
     """What ``draw.sample(range(1, length + 1), count)`` gives, in a fifth of the time where few."""
-    if count > 5 or length <= 21:
+    if count > 5:
         return draw.sample(range(1, length + 1), count)
-    bits = length.bit_length()
     numbers: list[int] = []
+    if length > 21:
+        bits = length.bit_length()
+        while len(numbers) < count:
+            number = draw.getrandbits(bits) + 1
+            if number <= length and number not in numbers:
+                numbers.append(number)
+        return numbers
+    left = [*range(1, length + 1)]
     while len(numbers) < count:
-        number = draw.getrandbits(bits) + 1
-        if number <= length and number not in numbers:
-            numbers.append(number)
+        bits = len(left).bit_length()
+        place = draw.getrandbits(bits)
+        if place < len(left):
+            numbers.append(left[place])
+            left[place] = left[-1]
+            left.pop()
     return numbers

@@ -29,6 +29,8 @@ class RandomWalk(Strategy):
         """One stream of blocks for all schedules."""
         super().__init__(options)
         self._blocks = Blocks(self.name, options.seed)
+        # The last one made. Were it to refer to itself, only the collector could free it.
+        self._choose: Choose
 
     def begin(self, core: Core, schedule: int) -> Choose:
         """See ``Strategy.begin``."""
@@ -36,19 +38,28 @@ class RandomWalk(Strategy):
         due = Lookout(core, fair=True).due
         run = core.run
         record = core.choices.append
-        draws: list[int] = []
+        draws: list[int] = [*_DRAWS.unpack(block())]
+        draw = draws.pop
 
         def choose() -> Thread:
             core.steps = steps = core.steps + 1
             if steps > core.limit:
-                return due(choose)
+                return due(self._choose)
             n = len(run)
             if n == 1:
+                if core.choose is self._choose:
+                    core.lease = core.limit
+                    if steps > core.limit:  # lowered from outside meanwhile
+                        core.lease = 0
                 return run[0]
-            if not draws:
+            try:
+                bits = draw()
+            except IndexError:
                 draws.extend(_DRAWS.unpack(block()))
-            thread = run[draws.pop() * n >> 16]
+                bits = draw()
+            thread = run[bits * n >> 16]
             record(thread.index)
             return thread
 
+        self._choose = choose
         return choose

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from harness.engine.core import CORE
-from harness.engine.thread import Thread
+from harness.engine.thread import OUTSIDE, OUTSIDE_MESSAGE, Thread
+from harness.errors import UsageError
 
 
 class Primitive:
@@ -60,6 +61,18 @@ def point(kind: str, obj: object) -> Thread:
     chosen = core.choose()
     if chosen is not me:
         core.preempt(me, chosen)
+    return me
+
+
+def current() -> Thread:
+    """The thread that runs now.
+
+    Raises:
+        UsageError: No schedule is running.
+    """
+    me = CORE.cur
+    if me is OUTSIDE:
+        raise UsageError(OUTSIDE_MESSAGE)
     return me
 
 

@@ -19,8 +19,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from harness.engine.core import CORE, current
+from harness.engine.core import CORE
 from harness.errors import UsageError
+from harness.sync.base import current
 from harness.sync.threads import invariant, note
 
 R = TypeVar("R")

@@ -26,9 +26,10 @@ class Lock(Primitive):
         lock_class: Its class for the lock rules; None is watched for deadlock only.
         order: Nesting order of this instance, for a NESTABLE class.
         checks: ``(name, predicate)`` evaluated at each release, before others can have the lock.
+        plain: No lock rule looks at it.
     """
 
-    __slots__ = ("checks", "lock_class", "order", "owner")
+    __slots__ = ("checks", "lock_class", "order", "owner", "plain")
 
     kinds: ClassVar[tuple[str, str, str]] = ("acquire", "try-acquire", "release")
 
@@ -53,6 +54,7 @@ class Lock(Primitive):
         self.owner: Thread | None = None
         self.lock_class = lock_class
         self.order = order
+        self.plain = lock_class is None and not self.spins
         self.checks: list[tuple[str, Check]] = []
         if invariant is not None:
             self.checks.append((called(invariant), invariant))
@@ -79,29 +81,33 @@ class Lock(Primitive):
         me = core.cur
         if blocking is not True or timeout != -1:
             return self._attempt(me, blocking, timeout, order)
-        me.kind = "acquire"
-        me.obj = self
-        if me.spins and not self.spins:
-            core.under_spin(me, "acquire")
-        if self.lock_class is not None:
-            self.judge(me, order, attempt=False)
-        if self.owner is not None:
-            self.wanters.append(me)
-            try:
-                core.block(me)
-            finally:
-                self.wanters.remove(me)
-        elif core.steps < core.lease:
+        leased = core.steps < core.lease
+        if leased and self.plain and self.owner is None and not me.spins:
             core.steps += 1
         else:
-            chosen = core.choose()
-            if chosen is not me:
-                me.excused = False
+            me.kind = "acquire"
+            me.obj = self
+            if me.spins and not self.spins:
+                core.under_spin(me, "acquire")
+            if self.lock_class is not None:
+                self.judge(me, order, attempt=False)
+            if self.owner is not None:
                 self.wanters.append(me)
                 try:
-                    core.preempt(me, chosen)
+                    core.block(me)
                 finally:
                     self.wanters.remove(me)
+            elif leased:
+                core.steps += 1
+            else:
+                chosen = core.choose()
+                if chosen is not me:
+                    me.excused = False
+                    self.wanters.append(me)
+                    try:
+                        core.preempt(me, chosen)
+                    finally:
+                        self.wanters.remove(me)
         self.owner = me
         if self.wanters:
             core.disable_all(self.wanters)
@@ -218,7 +224,14 @@ class Lock(Primitive):
             chosen = core.choose()
             if chosen is not me:
                 core.preempt(me, chosen)
-        self.give_up(me)
+        if self.checks or not self.plain:
+            self.give_up(me)
+            return
+        # ``give_up``, written out: most locks have neither rules nor an invariant.
+        self.owner = None
+        me.held.remove(self)
+        if self.wanters:
+            core.enable_all(self.wanters)
 
     def give_up(self, me: Thread, broken_off: bool = False) -> None:
         """The effect of a release, within the current step.
@@ -245,17 +258,26 @@ class Lock(Primitive):
         _traceback: TracebackType | None,
     ) -> None:
         """Release; a failed assertion on its way out makes that no step (see ``failing``)."""
-        if kind is None:
-            self.release()
-            return
         core = CORE
         me = core.cur
         if self.owner is not me:
             self._not_mine(me)
             return
-        if not failing(kind):
-            point("release", self)
-        self.give_up(me, broken_off=True)
+        if kind is not None:
+            if not failing(kind):
+                point("release", self)
+            self.give_up(me, broken_off=True)
+            return
+        # ``release``, written out: most locks are given up here.
+        if core.steps < core.lease:
+            core.steps += 1
+        else:
+            me.kind = "release"
+            me.obj = self
+            chosen = core.choose()
+            if chosen is not me:
+                core.preempt(me, chosen)
+        self.give_up(me)
 
     def locked(self) -> bool:
         """Whether somebody holds it; one step, since what it sees may change at any other."""

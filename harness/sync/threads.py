@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from harness.engine.choosers import urgent_first
-from harness.engine.core import CORE, current
+from harness.engine.core import CORE
 from harness.engine.thread import OUTSIDE, Group, Thread, called, refuse_nan
 from harness.engine.view import View
 from harness.errors import UsageError
-from harness.sync.base import Primitive, now, point
+from harness.sync.base import Primitive, current, now, point
 from harness.sync.mutex import Lock
 
 
@@ -27,8 +27,16 @@ def spawn(
         name: Shown in traces; defaults to the function's name. Made unique in the schedule.
         priority: Base priority; larger is more urgent.
     """
-    me = point("spawn", None)
     core = CORE
+    me = core.cur
+    me.kind = "spawn"
+    me.obj = None
+    if core.steps < core.lease:
+        core.steps += 1
+    else:
+        chosen = core.choose()
+        if chosen is not me:
+            core.preempt(me, chosen)
     thread = core.create(fn, args, name, priority)
     core.start(me, [thread], None)
     return thread

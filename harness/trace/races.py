@@ -284,6 +284,7 @@ class RaceRecorder:
         if thread is not cur and cur.enabled and not cur.done and core.costs(thread):
             # The step that is never taken was chosen all the same.
             core.preemptions += 1
+            core.handovers -= 1
         frames = [entry.tag.stack[0] for entry in (rival, access) if entry.tag.stack]
         message = self._message(cell, rival, access)
         core.fail(Finding("data-race", message, thread, frames=frames))

@@ -16,6 +16,7 @@ import pytest
 
 from harness import (
     Condition,
+    Event,
     Mutex,
     Semaphore,
     Shared,
@@ -71,16 +72,18 @@ def busy() -> None:
         thread.join()
 
 
-def run(wrap: Wrap, seed: int, *, schedules: int = 20, early: bool = False) -> list[Seen]:
-    """What schedules of ``busy`` under ``pct`` are, where ``wrap`` is around its ``choose``."""
-    setup = Setup(strategy="pct", seed=seed, early_timeouts=early)
+def run(
+    wrap: Wrap, seed: int, *, strategy: str = "pct", schedules: int = 20, early: bool = False
+) -> list[Seen]:
+    """What schedules of ``busy`` are, where ``wrap`` is around the strategy's ``choose``."""
+    setup = Setup(strategy=strategy, seed=seed, early_timeouts=early)
     seen: list[Seen] = []
     with Stage(5.0) as stage:
-        strategy = prepare(stage, busy, setup)
+        decider = prepare(stage, busy, setup)
         for schedule in range(1, schedules + 1):
 
             def begin(core: Core, schedule: int = schedule) -> Choose:
-                return wrap(core, strategy.begin(core, schedule))
+                return wrap(core, decider.begin(core, schedule))
 
             core, _ = stage.run(busy, setup.rules(), setup.limits(), begin, schedule)
             assert core.finding is None
@@ -104,17 +107,20 @@ def decided(seen: list[Seen]) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("seed", range(3))
-def test_schedules_are_the_same_where_every_step_is_asked_for(seed: int, early: bool) -> None:
-    leased = run(lambda _, choose: choose, seed, early=early)
-    asked = run(asking, seed, early=early)
+@pytest.mark.parametrize(("strategy", "seed"), [("pct", 0), ("pct", 1), ("pct", 2), ("random", 0)])
+def test_schedules_are_the_same_where_every_step_is_asked_for(
+    strategy: str, seed: int, early: bool
+) -> None:
+    leased = run(lambda _, choose: choose, seed, strategy=strategy, early=early)
+    asked = run(asking, seed, strategy=strategy, early=early)
 
     assert decided(leased) == decided(asked)
     for (mine, *_), (all_of_them, *_) in zip(leased, asked, strict=True):
         assert mine == all_of_them[: len(mine)]
 
 
-def test_a_thread_that_goes_on_need_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("strategy", ["pct", "random"])
+def test_a_thread_that_goes_on_need_not_ask(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A thread that an earlier test has abandoned leaves the engine on its guard: no leases then.
     monkeypatch.setattr(CORE, "__class__", Core)
     leases: list[tuple[int, int]] = []
@@ -125,10 +131,10 @@ def test_a_thread_that_goes_on_need_not_ask(monkeypatch: pytest.MonkeyPatch) -> 
             cell.get()
             leases.append((CORE.steps, CORE.lease))
 
-    limits = Setup(strategy="pct", twice_every=0, steps_max=500)
+    limits = Setup(strategy=strategy, twice_every=0, steps_max=200)
     part = explore_part(alone, limits, 101, 102)
     assert part.steps == 200
-    assert leases[-200:] == [(step, 500) for step in range(1, 101)] * 2
+    assert leases[-200:] == [(step, 200) for step in range(1, 101)] * 2
 
 
 def test_whoever_looks_on_sees_every_step() -> None:
@@ -168,6 +174,33 @@ def test_operations_inside_an_invariant_are_no_steps_under_a_lease_either() -> N
 
     part = explore_part(program, Setup(strategy="pct", twice_every=0), 101, 101)
     assert part.steps == 20
+
+
+def test_whoever_is_woken_ends_a_lease() -> None:
+    after: set[int] = set()
+
+    def program() -> None:
+        gate, cell = Event("gate"), Shared(0)
+        woken: list[int] = []
+
+        def sleeper() -> None:
+            gate.wait()
+            woken.append(CORE.steps)
+
+        thread = spawn(sleeper)
+        cell.get()
+        gate.set()
+        began = CORE.steps
+        for _ in range(5):
+            cell.get()
+        thread.join()
+        if current_schedule():  # no pilot
+            after.add(woken[0] - began)
+
+    part = explore_part(program, Setup(strategy="pct", depth=1, twice_every=0), 101, 140)
+    assert not part.failures
+    # At once where its priority is the higher one, else as soon as its waker waits for it.
+    assert after == {1, 6}
 
 
 def test_an_interrupt_ends_a_lease() -> None:

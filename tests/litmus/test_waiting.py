@@ -770,6 +770,36 @@ def test_a_timed_acquire_gets_the_lock_or_runs_out() -> None:
     assert {(True, 5.0), (False, 5.0)} == outcomes(program)
 
 
+@pytest.mark.parametrize("make", [Mutex, Semaphore])
+def test_who_gave_no_time_fails_at_once_where_another_was_faster(
+    make: type[Mutex | Semaphore],
+) -> None:
+    def program() -> object:
+        lock, cell = make(), Shared(0)
+
+        def try_once() -> tuple[bool, int]:
+            taken = lock.acquire(timeout=0)
+            seen = cell.peek()
+            if taken:
+                lock.release()
+            return taken, seen
+
+        def take() -> None:
+            lock.acquire()
+            cell.set(1)
+            cell.set(2)
+            lock.release()
+
+        # It announces itself while the lock is free.
+        threads = spawn(try_once), spawn(take)
+        for thread in threads:
+            thread.join()
+        return threads[0].result
+
+    failed = {(False, 0), (False, 1), (False, 2)}
+    assert outcomes(program) == {(True, 0), (True, 2)} | failed
+
+
 def test_a_timed_join_runs_out() -> None:
     def program() -> object:
         thread = spawn(sleep, 5.0)
