@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 from stress_cli import environment, run_stress
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

@@ -20,7 +20,7 @@ from stress import mutants, work
 from stress.catalogue import Scenario, Spec, discover, program_of
 from stress.scenarios import mixed
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 SHIPPED = {
     name: entry
