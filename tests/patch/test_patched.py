@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import _queue
 import _thread
-import contextvars
-import math
 import os
 import queue
-import re
-import sched
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import ordinary
 import pytest
-from exploring import failure, outcomes, passes
+from exploring import clean, failure, outcomes, passes
 
 from harness import (
     Barrier,
@@ -32,18 +26,9 @@ from harness import (
     parallel,
     patched,
     replay,
-    spawn,
 )
-from harness.patch import install
 
 Program = Callable[[], object]
-
-
-def clean(program: Program, strategy: str, **options: Any) -> None:
-    """``program`` ran and never failed, also where there was nothing to choose."""
-    report = explore(program, strategy, patch=True, **options)
-    assert report.failure is None, report.failure
-    assert report.steps > 0
 
 
 # -- a step is one operation, patched or not ------------------------------------------------------
@@ -223,37 +208,24 @@ def test_start_and_join_are_one_step_each_and_a_name_is_counted_from_one() -> No
 
 def test_the_token_is_the_same_on_every_python() -> None:
     """Found on one, written here, found on all."""
-    found = failure(lost_update, "random", patch=True)
+    found = failure(ordinary.lost_update, "random", patch=True)
 
     token = (
-        "ll1-RqIERZ-rbG9zdF91cGRhdGWmcmFuZG9tAAHEBgAIAAAAAAwBxAzNZArNJ1Bk"
-        "CidRULKpYXNzZXJ0aW9uqDExYWU0ZjU0zU4gwoCQkaYtcGF0Y2g"
+        "ll1-TvlFKp-rbG9zdF91cGRhdGWmcmFuZG9tAAHEBgAIAAAAAAwBxAzNZArNJ1Bk"
+        "CidRULKpYXNzZXJ0aW9uqGFjY2RlOTc0zU4gwoCQkaYtcGF0Y2g"
     )
-    assert (token, "95d39a5e160704e8") == (found.token, found.digest)
+    assert (token, "b97ddf4a6ff98338") == (found.token, found.digest)
 
 
 # -- races, deadlocks, tokens ---------------------------------------------------------------------
 
 
-def lost_update() -> None:
-    count = [0]
-
-    def add() -> None:
-        with ordinary.LOCK:
-            seen = count[0]
-        with ordinary.LOCK:
-            count[0] = seen + 1
-
-    ordinary.both(add, add)
-    assert count[0] == 2
-
-
 def test_a_race_is_found_minimized_and_replayed_without_the_block_around_it() -> None:
     with patched():
-        report = explore(lost_update)
+        report = explore(ordinary.lost_update)
     assert report.failure is not None
-    least = minimize(lost_update, report.failure)
-    again = replay(lost_update, least.token)
+    least = minimize(ordinary.lost_update, report.failure)
+    again = replay(ordinary.lost_update, least.token)
 
     assert again is not None
     assert ("assertion", 1, least.digest) == (again.kind, again.preemptions, again.digest)
@@ -365,431 +337,6 @@ def test_a_thread_that_nobody_joined_is_a_leak() -> None:
         ordinary.LOCK.locked()
 
     assert "leak" == failure(program, "random", patch=True).kind
-
-
-# -- what was taken or made before ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "lock",
-    [
-        lambda: ordinary.LOCK,
-        lambda: ordinary.RLOCK,
-        lambda: ordinary.CONDITION,
-        lambda: ordinary.TABLE["locks"][0],
-        lambda: ordinary.Shelf.shared,
-        lambda: ordinary.SHELF.own,
-        ordinary.CLOSURE,
-        lambda: ordinary.QUEUE.mutex,
-    ],
-    ids=["global", "rlock", "condition", "container", "class", "slot", "closure", "queue"],
-)
-def test_a_lock_made_before_is_controlled_wherever_it_is_kept(lock: Callable[[], Any]) -> None:
-    """Two critical sections after each other: two interleavings, none of which blocks for real."""
-
-    def program() -> None:
-        def use() -> None:
-            with lock():
-                pass
-
-        parallel(use, use)
-
-    report = passes(program, "dfs", patch=True, hang_seconds=0.5)
-
-    assert (2, 10) == (report.schedules, report.steps)
-
-
-def test_queues_and_conditions_made_before_work_in_every_schedule() -> None:
-    def program() -> None:
-        got: list[int] = []
-
-        def put() -> None:
-            for number in range(2):
-                ordinary.QUEUE.put(number)
-                ordinary.SIMPLE.put(number)
-
-        def get() -> None:
-            for _ in range(2):
-                got.append(ordinary.QUEUE.get(timeout=9))
-                got.append(ordinary.SIMPLE.get(timeout=9))
-
-        ordinary.both(put, get)
-        assert got == [0, 0, 1, 1]
-        with ordinary.CONDITION:
-            assert not ordinary.CONDITION.wait(1)
-
-    passes(program, "random", schedules=50, patch=True, hang_seconds=0.5)
-
-
-def test_a_lock_that_was_taken_before_begins_every_schedule_taken() -> None:
-    def program() -> None:
-        assert not ordinary.TAKEN.acquire(timeout=1)
-        ordinary.both(ordinary.TAKEN.acquire, ordinary.TAKEN.release)
-
-    clean(program, "dfs", schedules=None)
-
-    assert ordinary.TAKEN.locked()
-
-
-def test_thread_local_data_is_fresh_in_every_thread_of_every_schedule() -> None:
-    def program() -> None:
-        own = threading.local()
-        assert ordinary.LOCAL.mine == "outside"
-        ordinary.LOCAL.mine = "inside"
-
-        def look() -> None:
-            assert not hasattr(ordinary.LOCAL, "mine")
-            assert not hasattr(own, "x")
-            assert ordinary.CONTEXT.seen == []
-            own.x = 1
-            ordinary.LOCAL.mine = "thread"
-            ordinary.CONTEXT.seen.append("thread")
-            ordinary.LOCK.locked()
-            assert own.x == 1
-
-        ordinary.both(look, look)
-        parallel(look, look)
-        assert ordinary.LOCAL.mine == "inside"
-
-    passes(program, "random", schedules=20, patch=True)
-
-    assert "outside" == ordinary.LOCAL.mine
-
-
-def test_names_taken_by_import_and_by_default_arguments_are_on_the_virtual_clock() -> None:
-    def program() -> None:
-        began, wall = time.monotonic(), time.time()
-        ordinary.nap(3600)
-        parallel(lambda: ordinary.nap(1), lambda: ordinary.nap(2))
-        assert ordinary.age(began) == 3602
-        assert time.time() - wall == 3602
-        assert time.perf_counter_ns() - round(began * 1e9) == 3602 * 10**9
-
-    before = time.monotonic()
-    clean(program, "random", schedules=5)
-
-    assert time.monotonic() - before < 60
-
-
-def test_a_scheduler_of_the_library_has_taken_the_clock_as_a_default() -> None:
-    def program() -> None:
-        began, ran = time.monotonic(), list[float]()
-        plan = sched.scheduler()
-        for delay in (7_200, 3_600):
-            plan.enter(delay, 1, lambda: ran.append(time.monotonic() - began))
-        threading.Thread(target=plan.run).start()
-        time.sleep(10_000)
-        assert ran == [3_600, 7_200]
-
-    clean(program, "random", schedules=3)
-
-
-def test_a_timer_fires_when_its_time_has_come_unless_it_is_cancelled() -> None:
-    def program() -> None:
-        fired: list[float] = []
-        began = time.monotonic()
-        timers = [
-            threading.Timer(seconds, lambda: fired.append(time.monotonic() - began))
-            for seconds in (60, 30, 90)
-        ]
-        for timer in timers:
-            timer.start()
-        timers[2].cancel()
-        for timer in timers:
-            timer.join()
-        assert fired == [30, 60]
-
-    clean(program, "random", schedules=50)
-
-
-def test_threads_know_each_other_by_the_same_names_and_numbers_in_every_run() -> None:
-    def program() -> object:
-        seen: list[object] = []
-
-        def look() -> None:
-            ordinary.LOCK.locked()
-            seen.append(ordinary.whoami())
-
-        ordinary.both(look, look)
-        spawn(look, name="spawned").join()
-        assert threading.current_thread() is threading.main_thread()
-        assert threading.get_ident() == threading.main_thread().ident
-        return tuple(sorted(map(str, seen))), threading.active_count()
-
-    names = "('first', 1)", "('second', 2)", "('spawned', 3)"
-    assert {(names, 1)} == outcomes(program, patch=True)
-
-
-def test_a_lock_looks_like_the_real_one() -> None:
-    def looks() -> list[str]:
-        lock, again = threading.Lock(), threading.RLock()
-        shown = [repr(lock), repr(again)]
-        with lock, again, again:
-            shown += [repr(lock), repr(again)]
-        return [re.sub(r"(owner=|at )(0x)?[1-9a-f]\w+", r"\1…", text) for text in shown]
-
-    got: list[list[str]] = []
-    explore(lambda: parallel(lambda: got.append(looks())), "random", schedules=1, patch=True)
-    assert [[re.sub("owner=1 ", "owner=… ", text) for text in got[0]]] == [looks()]
-
-
-VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
-
-
-def contexts() -> list[str]:
-    """What threads see of a variable that their starter has set."""
-    VARIABLE.set("the starter's")
-    seen: list[str] = []
-    threads = [threading.Thread(target=lambda: seen.append(VARIABLE.get()))]
-    if hasattr(threads[0], "_context"):  # from 3.14 on
-        given = contextvars.Context()
-        given.run(VARIABLE.set, "its own")
-        threads.append(threading.Thread(target=lambda: seen.append(VARIABLE.get()), context=given))  # type: ignore[call-arg] # likewise
-    for thread in threads:
-        thread.start()
-        thread.join()
-    return seen
-
-
-def test_a_thread_runs_in_the_context_that_the_real_one_runs_in() -> None:
-    wanted = contextvars.Context().run(contexts)
-
-    def program() -> None:
-        assert contexts() == wanted
-
-    report = explore(program, "random", schedules=3, patch=True)
-    assert report.failure is None, report.failure
-
-
-def test_enumerate_names_those_that_run() -> None:
-    def program() -> object:
-        gate = threading.Event()
-        thread = threading.Thread(target=gate.wait, name="waiting")
-        assert not thread.is_alive()
-        thread.start()
-        alive = thread.is_alive(), [each.name for each in threading.enumerate()]
-        gate.set()
-        thread.join()
-        return alive[0], tuple(alive[1]), thread.is_alive(), threading.active_count()
-
-    main = threading.main_thread().name
-    assert {(True, (main, "waiting"), False, 1)} == outcomes(program, patch=True)
-
-
-# -- the errors of the real ones ------------------------------------------------------------------
-
-
-def _start_twice() -> None:
-    thread = threading.Thread()
-    thread.start()
-    thread.start()
-
-
-def _overfill() -> None:
-    full: queue.Queue[int] = queue.Queue(1)
-    full.put(1)
-    full.put(2, timeout=0.01)
-
-
-def misuses() -> dict[str, Callable[[], object]]:
-    return {
-        "release": lambda: threading.Lock().release(),
-        "rlock release": lambda: threading.RLock().release(),
-        "limit without blocking": lambda: threading.Lock().acquire(False, 1),
-        "negative limit": lambda: threading.Lock().acquire(timeout=-2),
-        "rlock negative limit": lambda: threading.RLock().acquire(timeout=-2),
-        "huge limit": lambda: threading.Lock().acquire(timeout=1e12),
-        "text as limit": lambda: threading.Lock().acquire(timeout="1"),  # type: ignore[arg-type]
-        "wait": lambda: threading.Condition().wait(),
-        "notify": lambda: threading.Condition(threading.Lock()).notify(),
-        "semaphore": lambda: threading.Semaphore(-1),
-        "semaphore limit": lambda: threading.Semaphore().acquire(False, 1),
-        "semaphore none": lambda: threading.Semaphore().release(0),
-        "bounded": lambda: threading.BoundedSemaphore().release(),
-        "barrier": lambda: threading.Barrier(2).wait(0),
-        "join before start": lambda: threading.Thread().join(),
-        "join itself": lambda: threading.current_thread().join(),
-        "start twice": _start_twice,
-        "daemon": lambda: setattr(threading.current_thread(), "daemon", True),
-        "raw": lambda: _thread.start_new_thread(1, ()),  # type: ignore[call-overload]
-        "raw arguments": lambda: _thread.start_new_thread(print, []),  # type: ignore[call-overload]
-        "sleep": lambda: time.sleep(-1),
-        "lock nan": lambda: threading.Lock().acquire(timeout=math.nan),
-        "sleep nan": lambda: time.sleep(math.nan),
-        "simple queue nan": lambda: queue.SimpleQueue().get(timeout=math.nan),
-        "sleep text": lambda: time.sleep("1"),  # type: ignore[arg-type]
-        "empty": lambda: queue.Queue().get(timeout=0.01),
-        "empty simple": lambda: queue.SimpleQueue().get(timeout=0.01),
-        "full": _overfill,
-        "queue limit": lambda: queue.SimpleQueue().get(timeout=-1),
-        "done": lambda: queue.Queue().task_done(),
-    }
-
-
-def raised(misuse: Callable[[], object]) -> tuple[type, str]:
-    try:
-        misuse()
-    except Exception as error:
-        return type(error), str(error)
-    return type(None), ""
-
-
-def _wait_for_nan() -> None:
-    condition = threading.Condition()
-    with condition:
-        try:
-            condition.wait(math.nan)
-        finally:
-            assert condition._is_owned()  # type: ignore[attr-defined] # what ``with`` relies on
-
-
-@pytest.mark.parametrize("wait", [lambda: threading.Event().wait(math.nan), _wait_for_nan])
-def test_a_timeout_that_is_no_number_is_none_at_all_until_python_refuses_it(
-    wait: Callable[[], object],
-) -> None:
-    got: list[object] = []
-    explore(lambda: got.append(raised(wait)), "random", schedules=1, patch=True)
-    assert [raised(wait)] == got
-
-
-@pytest.mark.parametrize("name", misuses())
-def test_misuse_raises_what_the_real_one_raises(name: str) -> None:
-    misuse = misuses()[name]
-    wanted = raised(misuse)
-    got: list[object] = []
-
-    def program() -> None:
-        got.append(raised(misuse))
-
-    explore(program, "random", schedules=1, patch=True)
-
-    assert wanted[0] is not type(None)
-    assert got[-1] == wanted
-
-
-# -- exactly as before ----------------------------------------------------------------------------
-
-
-def state() -> dict[str, dict[str, object]]:
-    """Every name of what is patched, and what the program keeps."""
-    owners: list[Any] = [
-        threading,
-        _thread,
-        time,
-        queue,
-        _queue,
-        ordinary,
-        ordinary.Shelf,
-        ThreadPoolExecutor,
-        threading.Thread,
-        threading.Condition,
-        threading.Event,
-        threading.Semaphore,
-        threading.BoundedSemaphore,
-        threading.Barrier,
-    ]
-    found = {str(owner): dict(vars(owner)) for owner in owners}
-    found["age"] = {"defaults": ordinary.age.__defaults__, **(ordinary.age.__kwdefaults__ or {})}
-    found["queue"] = dict(vars(ordinary.QUEUE))
-    found["condition"] = dict(vars(ordinary.CONDITION))
-    found["closure"] = {"inner": ordinary.CLOSURE(), "own": ordinary.SHELF.own}
-    found["table"] = {"first": ordinary.TABLE["locks"][0]}
-    return found
-
-
-def changed(before: dict[str, dict[str, object]]) -> list[str]:
-    after = state()
-    return [
-        f"{owner}.{name}"
-        for owner, names in before.items()
-        for name in {**names, **after[owner]}
-        if names.get(name) is not after[owner].get(name)
-    ]
-
-
-def _nothing() -> None:
-    """Inconclusive."""
-
-
-def _fails() -> None:
-    lost_update()
-
-
-def _misuses() -> None:
-    ordinary.both(ordinary.LOCK.locked, ordinary.LOCK.locked)
-    explore(_fails)
-
-
-@pytest.mark.parametrize("program", [_nothing, _fails, _misuses])
-def test_everything_is_what_it_was_also_after_failures(program: Program) -> None:
-    before = state()
-    with pytest.raises(ZeroDivisionError), patched(), patched():
-        assert "_thread.allocate_lock" not in changed(before)
-        assert len(changed(before)) > 60
-        try:
-            explore(program, schedules=50)
-        except Exception:
-            assert program is _misuses
-        raise ZeroDivisionError
-
-    assert [] == changed(before)
-    assert not install.active()
-
-
-def test_threads_outside_of_the_schedule_keep_the_real_thing() -> None:
-    """A thread that exchanges messages with the caller, while schedules run in between."""
-    asked: queue.Queue[int | None] = queue.Queue()
-    answered: queue.Queue[tuple[int, bool]] = queue.Queue()
-
-    def serve() -> None:
-        while (number := asked.get()) is not None:
-            began = time.monotonic()
-            threading.Event().wait(0.01)
-            answered.put((number, time.monotonic() - began >= 0.009))
-
-    server = threading.Thread(target=serve)
-    server.start()
-    with patched():
-        for number in range(3):
-            asked.put(number)
-            passes(lambda: ordinary.both(ordinary.LOCK.locked, ordinary.LOCK.locked), schedules=20)
-            assert answered.get(timeout=30) == (number, True)
-        asked.put(None)
-        server.join(30)
-
-    assert not server.is_alive()
-
-
-def test_locks_made_in_a_schedule_work_outside_of_it() -> None:
-    kept: list[Any] = []
-
-    def program() -> None:
-        kept[:] = [threading.Lock(), threading.RLock(), queue.SimpleQueue(), queue.Queue()]
-        ordinary.both(kept[0].locked, kept[0].locked)
-
-    passes(program, "random", schedules=3, patch=True)
-
-    lock, rlock, simple, plain = kept
-    with lock:
-        assert not lock.acquire(False)
-    with rlock, rlock:
-        pass
-    simple.put(1)
-    plain.put(2)
-    assert (1, 2) == (simple.get(timeout=1), plain.get(timeout=1))
-    assert isinstance(lock, type(_thread.allocate_lock())) is False
-    assert not lock.locked()
-
-
-def test_a_block_within_the_program_works_too() -> None:
-    def program() -> None:
-        with patched():
-            lost_update()
-
-    found = failure(program, "random")
-
-    assert "assertion" == found.kind
-    assert [] == changed(state())
 
 
 # -- uncontrolled ---------------------------------------------------------------------------------

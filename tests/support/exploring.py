@@ -50,6 +50,13 @@ def passes(program: Program, strategy: str = "dfs", **options: Any) -> Explorati
     return report
 
 
+def clean(program: Program, strategy: str, **options: Any) -> None:
+    """It ran under the patches and never failed, also where there was nothing to choose."""
+    report = explore(program, strategy, patch=True, **options)
+    assert report.failure is None, report.failure
+    assert report.steps > 0
+
+
 def stretch(program: Program, setup: Setup, first: int, last: int) -> Part:
     """Schedules ``first`` to ``last`` alone."""
     return explore_part(program, setup, first, last)

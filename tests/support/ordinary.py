@@ -90,3 +90,16 @@ class Counter:
     def bump(self) -> int:
         self.add()
         return self.value
+
+
+def lost_update() -> None:
+    count = [0]
+
+    def add() -> None:
+        with LOCK:
+            seen = count[0]
+        with LOCK:
+            count[0] = seen + 1
+
+    both(add, add)
+    assert count[0] == 2
