@@ -21,7 +21,7 @@ from harness.engine.thread import Thread
 from harness.errors import ScheduleFailure, UsageError
 from harness.patch.install import active as patches_active
 from harness.search.recording import Failure, key_of, order_key, record
-from harness.search.setup import PATCH, Program, Setup
+from harness.search.setup import PATCH, Program, Setup, runnable, whole
 from harness.search.stage import Stage
 from harness.strategies.base import deciding
 from harness.strategies.replay import default_order
@@ -56,12 +56,14 @@ class Schedule:
         Raises:
             UsageError: One is no pair of a number from 0 and a number from 1.
         """
-        for after, other in deviations:
-            if after < 0 or other < 1:
-                raise UsageError(
-                    f"a deviation is (decisions before it, from 0; which other thread, from 1), "
-                    f"got {(after, other)}"
-                )
+        for deviation in deviations:
+            match deviation:
+                case (int(after), int(other)) if after >= 0 and other >= 1:
+                    continue
+            raise UsageError(
+                "a deviation is (decisions before it, from 0; which other thread, from 1), "
+                f"got {deviation!r}"
+            )
         self.deviations = deviations
 
     def __repr__(self) -> str:
@@ -112,6 +114,8 @@ class Schedule:
             control=control,
             twice_every=0,
         )
+        runnable(program)
+        whole("nearby", nearby)
         setup.check()
         with Stage(hang_seconds, control=control) as stage:
             failure, error = _searched(stage, program, setup, self.deviations, nearby)
@@ -218,6 +222,8 @@ def schedules(
     Raises:
         UsageError: One of them is less than 1.
     """
+    whole("deviations", deviations)
+    whole("distance", distance)
     if deviations < 1 or distance < 1:
         raise UsageError(
             f"deviations and distance must be at least 1, got {deviations} and {distance}"

@@ -16,7 +16,8 @@ from harness.patch.lines import resolved
 from harness.search.minimize import minimize
 from harness.search.part import Part, explore_part
 from harness.search.recording import Failure, record_part, record_schedule, replay, replay_story
-from harness.search.setup import BLOCK, PATCH, Program, Setup
+from harness.search.setup import BLOCK, PATCH, Program, Setup, runnable, whole
+from harness.search.setup import seconds as number_of_seconds
 from harness.search.verdict import Exploration, assemble
 from harness.search.watch import TWICE_EVERY
 from harness.strategies import strategy_named
@@ -113,6 +114,7 @@ def explore(
         mode=mode,
         control=controlled(patch, lines),
     )
+    runnable(program)
     setup.check()
     _check_budget(setup, schedules, seconds, processes)
     if processes > 1 and not strategy_named(strategy).sequential:
@@ -136,6 +138,11 @@ def controlled(patch: bool, lines: Sequence[object]) -> tuple[str, ...]:
 def _check_budget(
     setup: Setup, schedules: int | None, seconds: float | None, processes: int
 ) -> None:
+    if schedules is not None:
+        whole("schedules", schedules, " or None")
+    if seconds is not None:
+        number_of_seconds("seconds", seconds, " or None")
+    whole("processes", processes)
     if schedules is not None and schedules < 1:
         raise UsageError(f"schedules must be at least 1, or None for no limit, got {schedules}")
     if seconds is not None and not seconds > 0:

@@ -202,7 +202,8 @@ def _searched(
         if report.verdict != "pass":
             if report.detail:
                 item.add_report_section("call", SECTION, report.detail)
-            pytest.fail(f"{report.verdict}: {report.reason}", pytrace=False)
+            hint = _hint(report, options)
+            pytest.fail(f"{report.verdict}: {report.reason}{hint}", pytrace=False)
         return None
     if report.failure.kind == "nondeterminism":
         return report.failure
@@ -211,6 +212,20 @@ def _searched(
     except ReplayDivergence:
         # It does not fail again in this process: what was recorded is all there is.
         return report.failure
+
+
+def _hint(report: Exploration, options: dict[str, Any]) -> str:
+    """What a newcomer most likely left out, where nothing was interleaved."""
+    if "nothing" not in report.reason:
+        return ""
+    if not _setup(options).control:
+        return "\nthreads and locks of `threading` are controlled with patch=True in the mark"
+    if not options.get("lines"):
+        return (
+            "\nthreads that share plain attributes switch at each line of the modules that "
+            "lines=[module] in the mark names"
+        )
+    return ""
 
 
 def _setup(options: dict[str, Any]) -> Setup:

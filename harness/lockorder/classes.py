@@ -79,6 +79,16 @@ def flags_from_names(names: tuple[str, ...]) -> LockFlags:
     return flags
 
 
+def classed(lock_class: object) -> None:
+    """Refuse what a lock cannot have for its class.
+
+    Raises:
+        UsageError: ``lock_class`` is neither a ``LockClass`` nor None.
+    """
+    if lock_class is not None and not isinstance(lock_class, LockClass):
+        raise UsageError(f"lock_class must be a LockClass, or None for none, got {lock_class!r}")
+
+
 class LockClass:
     """A class of locks; its identity is its name.
 
@@ -97,8 +107,10 @@ class LockClass:
 
     def __init__(self, name: str, *, flags: LockFlags = LockFlags.NONE) -> None:
         """Check the static rules, so that a wrong declaration fails where it stands."""
-        if not name:
+        if not name or not isinstance(name, str):
             raise UsageError(f"a lock class needs a name, a non-empty string, not {name!r}")
+        if not isinstance(flags, int):
+            raise UsageError(f"lock class {name}: flags are LockFlags, joined by |, got {flags!r}")
         bits = int(flags)
         if bits & ~_ALL_BITS:
             raise UsageError(f"lock class {name}: {bits} has bits that are no LockFlags")

@@ -15,7 +15,7 @@ import gc
 import importlib
 import linecache
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Final, Self
 
@@ -64,6 +64,8 @@ def resolved(names: Sequence[object]) -> tuple[str, ...]:
     Raises:
         UsageError: One cannot be imported, or has no Python source.
     """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise UsageError(f"lines takes a list of modules or their names, got {names!r}")
     return tuple(_module(name).__name__ for name in names)
 
 

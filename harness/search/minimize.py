@@ -23,13 +23,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from harness.errors import ReplayDivergence
+from harness.errors import ReplayDivergence, UsageError
 from harness.search.attempts import REPLAYS_LEAST, STEPS_MAX, Attempt, Attempts, Block, SpentError
 from harness.search.bounded import Bounded
 from harness.search.flip import Flip, flipped
 from harness.search.recording import Failure, failure_again, setup_of
 from harness.search.regroup import regrouped
-from harness.search.setup import Program
+from harness.search.setup import Program, runnable
 from harness.search.stage import Stage
 from harness.trace.token import Token, decode
 
@@ -83,9 +83,13 @@ def minimize(program: Program, failure: Failure) -> Failure:
         nothing better was found.
 
     Raises:
+        UsageError: ``failure`` is none.
         TokenError: The failure's token cannot be read.
         ReplayDivergence: The program has changed: the schedule does not fail in that way any more.
     """
+    runnable(program)
+    if not isinstance(failure, Failure):
+        raise UsageError(f"minimize() takes a Failure, from explore() or replay(), got {failure!r}")
     return minimized(program, failure.token).failure
 
 

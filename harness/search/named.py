@@ -30,7 +30,7 @@ from harness.search.recording import (
     setup_of,
     witness_of,
 )
-from harness.search.setup import Program
+from harness.search.setup import Program, runnable
 from harness.search.stage import Stage
 from harness.strategies.base import deciding
 from harness.trace.events import Step, Story, as_json
@@ -177,9 +177,13 @@ def replay_named(program: Program, named: Named, *, stacks: bool = False) -> Ali
         stacks: Record places with all their callers.
 
     Raises:
+        UsageError: ``named`` is no ``Named``.
         TokenError: The token in ``named`` cannot be read.
         KeyboardInterrupt: Ctrl-C, or the program blocked in something that is not controlled.
     """
+    runnable(program)
+    if not isinstance(named, Named):
+        raise UsageError(f"replay_named() takes what Failure.named() gives, got {named!r}")
     token = decode(named.token)
     setup = replace(setup_of(token), stacks=stacks)
     edges = [witness_of(edge) for edge in token.edges]

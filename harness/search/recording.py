@@ -15,7 +15,7 @@ from harness.errors import InternalError, ReplayDivergence, TokenError, UsageErr
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import Witness
 from harness.search.learning import Learning, Pupil
-from harness.search.setup import PATCH, Program, Setup
+from harness.search.setup import PATCH, Program, Setup, runnable
 from harness.search.stage import Stage, prepare
 from harness.strategies import Strategy, strategy_named
 from harness.strategies.replay import Deviations
@@ -389,6 +389,7 @@ def replay_story(
         TokenError: The token cannot be read.
         ReplayDivergence: The schedule does not fit ``program`` (any more).
     """
+    runnable(program)
     wanted = decode(token)
     setup = replace(setup_of(wanted), stacks=stacks)
     deviations = Deviations(unpack(wanted.deviations))

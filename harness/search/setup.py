@@ -25,6 +25,28 @@ PATCH: Final = "-patch"
 BLOCK: Final = 64
 
 
+def whole(name: str, value: object, otherwise: str = "") -> None:
+    """Refuse what is no whole number.
+
+    Raises:
+        UsageError: It names ``name``, and what would do.
+    """
+    if not isinstance(value, int):
+        raise UsageError(f"{name} must be a whole number{otherwise}, got {value!r}")
+
+
+def seconds(name: str, value: object, otherwise: str = "") -> None:
+    """Refuse what is no number; likewise."""
+    if not isinstance(value, (int, float)):
+        raise UsageError(f"{name} must be a number of seconds{otherwise}, got {value!r}")
+
+
+def runnable(program: object) -> None:
+    """Refuse what cannot be called; likewise."""
+    if not callable(program):
+        raise UsageError(f"a program is a function without arguments, got {program!r}")
+
+
 @dataclass(frozen=True)
 class Setup:
     """Everything but the program that decides what schedule number *i* is.
@@ -76,6 +98,11 @@ class Setup:
         Raises:
             UsageError: It says which value, and what would do.
         """
+        for name in ("seed", "depth", "steps_max", "twice_every"):
+            whole(name, getattr(self, name))
+        if self.preemptions is not None:
+            whole("preemptions", self.preemptions, " or None")
+        seconds("hang_seconds", self.hang_seconds)
         kind = strategy_named(self.strategy)
         Options(self.seed, self.depth, self.preemptions)
         if self.preemptions is not None and not kind.bounded:

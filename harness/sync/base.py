@@ -27,7 +27,13 @@ class Primitive:
     leaks: ClassVar[bool] = True
 
     def __init__(self, name: str | None) -> None:
-        """Nobody wants it yet."""
+        """Nobody wants it yet.
+
+        Raises:
+            UsageError: ``name`` is no text.
+        """
+        if name is not None and not isinstance(name, str):
+            raise UsageError(f"the name of a {type(self).__name__} must be a text, got {name!r}")
         self.name = name
         self.address = next(CORE.addresses)
         self.wanters: list[Thread] = []

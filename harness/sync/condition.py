@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from harness.engine.core import CORE
 from harness.engine.thread import Thread, refuse_nan
-from harness.errors import ScheduleAborted
+from harness.errors import ScheduleAborted, UsageError
 from harness.sync.base import Primitive, failing, now, outcome, point
 from harness.sync.mutex import Lock, Mutex
 
@@ -25,8 +25,14 @@ class Condition(Primitive):
     __slots__ = ("mutex", "waiters")
 
     def __init__(self, mutex: Lock | None = None, name: str | None = None) -> None:
-        """Args: mutex: The lock to wait under; None makes one."""
+        """Args: mutex: The lock to wait under; None makes one.
+
+        Raises:
+            UsageError: ``mutex`` is no lock of the harness.
+        """
         super().__init__(name)
+        if mutex is not None and not isinstance(mutex, Lock):
+            raise UsageError(f"a Condition waits under a lock of the harness, got {mutex!r}")
         self.mutex = Mutex() if mutex is None else mutex
         self.waiters: list[Thread] = []
 

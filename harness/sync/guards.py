@@ -97,6 +97,11 @@ class GuardedBy(Generic[T]):
         )
 
 
+def _lock_named(asker: str, lock: object) -> None:
+    if not isinstance(lock, (str, Lock, RwLock)):
+        raise UsageError(f"{asker}() takes a lock, or the name of an attribute, got {lock!r}")
+
+
 def guarded_by(lock: str) -> Any:
     """A field that may only be touched with a lock held.
 
@@ -119,6 +124,7 @@ def requires(lock: str | AnyLock) -> Callable[[Callable[P, R]], Callable[P, R]]:
     Args:
         lock: A lock, or the name of an attribute of the function's first argument.
     """
+    _lock_named("requires", lock)
     return _annotate(lock, wanted=True)
 
 
@@ -128,6 +134,7 @@ def excludes(lock: str | AnyLock) -> Callable[[Callable[P, R]], Callable[P, R]]:
     Args:
         lock: A lock, or the name of an attribute of the function's first argument.
     """
+    _lock_named("excludes", lock)
     return _annotate(lock, wanted=False)
 
 

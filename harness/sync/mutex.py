@@ -11,7 +11,7 @@ from harness.engine.core import CORE
 from harness.engine.finding import place
 from harness.engine.thread import Thread, called, refuse_nan
 from harness.errors import UsageError
-from harness.lockorder.classes import LockClass, LockFlags
+from harness.lockorder.classes import LockClass, LockFlags, classed
 from harness.lockorder.rules import HeldLocks
 from harness.sync.base import Primitive, failing, outcome, point
 
@@ -49,7 +49,11 @@ class Lock(Primitive):
             invariant: Of what this lock protects; checked at every release. Returns False, or
                 raises AssertionError with the values, when broken.
             order: See the attribute; ``acquire(order=...)`` overrides it.
+
+        Raises:
+            UsageError: One of them is something else.
         """
+        classed(lock_class)
         super().__init__(name if name is not None or lock_class is None else lock_class.name)
         self.owner: Thread | None = None
         self.lock_class = lock_class
@@ -57,6 +61,8 @@ class Lock(Primitive):
         self.plain = lock_class is None and not self.spins
         self.checks: list[tuple[str, Check]] = []
         if invariant is not None:
+            if not callable(invariant):
+                raise UsageError(f"the invariant of a lock is a function, got {invariant!r}")
             self.checks.append((called(invariant), invariant))
 
     def acquire(
@@ -397,6 +403,9 @@ def acquire_all(*locks: Lock) -> _Several:
     """
     if not locks:
         raise UsageError("acquire_all() needs at least one lock")
+    for lock in locks:
+        if not isinstance(lock, Lock):
+            raise UsageError(f"acquire_all() takes locks of the harness, got {lock!r}")
     ordered = sorted(locks, key=lambda lock: lock.address)
     for first, second in itertools.pairwise(ordered):
         if first is second:

@@ -9,7 +9,7 @@ from harness.engine.core import CORE
 from harness.engine.finding import place
 from harness.engine.thread import Thread
 from harness.errors import UsageError
-from harness.lockorder.classes import LockClass
+from harness.lockorder.classes import LockClass, classed
 from harness.lockorder.rules import HeldLocks
 from harness.sync.base import Primitive, failing
 
@@ -55,8 +55,9 @@ class RwLock(Primitive):
         """Make a free lock.
 
         Raises:
-            UsageError: ``prefer`` is neither "writer" nor "reader".
+            UsageError: ``prefer`` is neither "writer" nor "reader", or ``lock_class`` is none.
         """
+        classed(lock_class)
         super().__init__(name if name is not None or lock_class is None else lock_class.name)
         if prefer not in ("writer", "reader"):
             raise UsageError(f"prefer must be 'writer' or 'reader', got {prefer!r}")

@@ -26,7 +26,18 @@ def spawn(
         args: Given to ``fn``.
         name: Shown in traces; defaults to the function's name. Made unique in the schedule.
         priority: Base priority; larger is more urgent.
+
+    Raises:
+        UsageError: ``fn`` is no function, or ``name`` no text.
     """
+    if not callable(fn):
+        raise UsageError(f"spawn() takes a function and its arguments, got {fn!r}")
+    if not isinstance(priority, int):
+        raise UsageError(
+            f"priority must be a whole number, larger is more urgent, got {priority!r}"
+        )
+    if name is not None:
+        _check_names([name])
     core = CORE
     me = core.cur
     me.kind = "spawn"
@@ -54,8 +65,13 @@ def parallel(*fns: Callable[[], Any], names: Sequence[str] | None = None) -> lis
     """
     if not fns:
         raise UsageError("parallel() needs at least one function")
-    if names is not None and len(names) != len(fns):
-        raise UsageError(f"parallel() was given {len(fns)} functions and {len(names)} names")
+    for fn in fns:
+        if not callable(fn):
+            raise UsageError(f"parallel() takes functions without arguments, got {fn!r}")
+    if names is not None:
+        if len(names) != len(fns):
+            raise UsageError(f"parallel() was given {len(fns)} functions and {len(names)} names")
+        _check_names(names)
     me = point("parallel", None)
     core = CORE
     members = [
@@ -69,6 +85,12 @@ def parallel(*fns: Callable[[], Any], names: Sequence[str] | None = None) -> lis
     core.waiting(me, "parallel")
     core.start(me, members, group)
     return [member.result for member in members]
+
+
+def _check_names(names: Iterable[object]) -> None:
+    for name in names:
+        if name is not None and not isinstance(name, str):
+            raise UsageError(f"the name of a thread must be a text, got {name!r}")
 
 
 def current_thread() -> Thread:
@@ -178,6 +200,8 @@ def invariant(
         UsageError: No schedule is running, or ``every`` is something else.
     """
     current()
+    if not callable(predicate):
+        raise UsageError(f"invariant() takes a function without arguments, got {predicate!r}")
     if judges is not None:
         predicate = _Judging(predicate, judges)
     entry = (name or called(predicate), predicate)
@@ -223,12 +247,16 @@ def sometimes(name: str) -> None:
     the program's own functions or in those of its module that it uses.
     """
     current()
+    if not isinstance(name, str):
+        raise UsageError(f"sometimes() takes the name of a place, a text, got {name!r}")
     CORE.reached.add(name)
 
 
 def note(text: str) -> None:
     """Attach a remark to the current step of the recorded trace; no schedule point."""
     current()
+    if not isinstance(text, str):
+        raise UsageError(f"note() takes a text, got {text!r}")
     if CORE.recorder is not None:
         CORE.recorder.note(text)
 
@@ -246,5 +274,7 @@ def observe(view: View) -> None:
         UsageError: No schedule is running.
     """
     current()
+    if not callable(view):
+        raise UsageError(f"observe() takes a function without arguments, got {view!r}")
     if CORE.recorder is not None:
         CORE.recorder.observe(view)

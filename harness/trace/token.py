@@ -190,6 +190,8 @@ def decode(text: str) -> Token:
         TokenError: It is not one of ours, of another version, cut short, damaged, or its file is
             missing; the message says which, and what to do.
     """
+    if not isinstance(text, str):
+        raise TokenError(f"a token is a text that begins with {PREFIX}, got {text!r}")
     text = text.strip()
     if text.startswith(FILE_PREFIX):
         body = _from_file(text[len(FILE_PREFIX) :])

@@ -156,7 +156,14 @@ def test_nothing_interleaved_is_a_failure_with_its_reason(run) -> None:
     result = run("import pytest\n@pytest.mark.schedules\ndef test_nothing(): pass\n")
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["inconclusive: no schedule ever had two threads to choose from*"])
+    result.stdout.fnmatch_lines(
+        [
+            "inconclusive: no schedule ever had two threads to choose from*",
+            "threads and locks of `threading` are controlled with patch=True in the mark",
+        ]
+    )
+    patched = run("import pytest\n@pytest.mark.schedules(patch=True)\ndef test_nothing(): pass\n")
+    patched.stdout.fnmatch_lines(["threads that share plain attributes switch *lines=[[]module]*"])
 
 
 def test_a_hang_is_a_failure_with_the_stacks_in_a_section(run) -> None:
