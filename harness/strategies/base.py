@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -227,8 +228,9 @@ def deciding(
     def choose() -> Thread:
         core.steps = steps = core.steps + 1
         if steps > core.limit:
-            if lookout is not None:
-                return lookout.due(choose)
+            again = itself()
+            if lookout is not None and again is not None:
+                return lookout.due(again)
             core.over()
         if len(run) == 1:
             return pick(run) if always else run[0]
@@ -236,6 +238,8 @@ def deciding(
         record(thread.index)
         return thread
 
+    # Were it to refer to itself, only the collector could free it and all of its schedule.
+    itself = weakref.ref(choose)
     return choose
 
 

@@ -7,10 +7,12 @@ makes the answer stale ends the lease.
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -201,6 +203,31 @@ def test_whoever_is_woken_ends_a_lease() -> None:
     assert not part.failures
     # At once where its priority is the higher one, else as soon as its waker waits for it.
     assert after == {1, 6}
+
+
+@pytest.mark.parametrize(
+    "strategy", ["mutate", "pct", "pos", "random", "round-robin", "surw", "urw"]
+)
+def test_nothing_of_a_schedule_is_left_to_the_collector(strategy: str) -> None:
+    def program() -> None:
+        lock, cell = Mutex("m"), Shared(0)
+
+        def work() -> None:
+            with lock:
+                cell.set(cell.get() + 1)
+
+        for thread in [spawn(work), spawn(work)]:
+            thread.join()
+
+    setup = Setup(strategy=strategy)
+    with Stage(5.0) as stage:
+        decider = prepare(stage, program, setup)
+        for schedule in range(1, 9):
+            begin = partial(decider.begin, schedule=schedule)
+            stage.run(program, setup.rules(), setup.limits(), begin, schedule)
+            if schedule == 1:
+                gc.collect()  # what pilots left
+        assert gc.collect() == 0
 
 
 def test_an_interrupt_ends_a_lease() -> None:
