@@ -19,10 +19,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.strategies.base import Options, Strategy, deciding, diverged, estimated_left, register
+from harness.strategies.base import Options, Strategy, estimated_left, register
 from harness.strategies.dependence import Footprint, at, depend
-from harness.strategies.order import PartialOrder, Step, Watch, excludes, waits_for_state
-from harness.strategies.spins import Spins
+from harness.strategies.order import PartialOrder, Step, Watch, excludes, following, waits_for_state
 from harness.strategies.within import WithinBound
 
 if TYPE_CHECKING:
@@ -126,30 +125,9 @@ class Dpor(Strategy):
         """See ``Strategy.begin``; follows the stored path, then whoever does not sleep."""
         if self._within is not None:
             return self._within.begin(core)
-        path = self._path
-        fresh = self._fresh
-        order = self.order
         self._core = core
-        watch = self._watch = Watch(self.order, core, fresh + 1 if path else 0)
-        core.recorder = watch
-        spins = Spins(core)
-
-        def pick(able: list[Thread]) -> Thread:
-            depth = core.steps - 1
-            enabled = spins.choosing(able)
-            order.end(core)
-            if depth >= len(path):
-                self._open(core, enabled)
-            place = path[depth]
-            if depth <= fresh and place.enabled != tuple(t.index for t in enabled):
-                diverged(core, place.enabled, enabled)
-            thread = core.threads[place.chosen]
-            spins.chosen(thread)
-            if depth >= fresh:
-                watch.operation = order.begin(core, thread)
-            return thread
-
-        return deciding(core, pick, always=True)
+        self._watch, choose = following(core, self.order, self._path, self._fresh, self._open)
+        return choose
 
     def _open(self, core: Core, enabled: list[Thread]) -> None:
         """A place that no schedule has come to: the tree decides, else who ran last."""

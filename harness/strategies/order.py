@@ -7,8 +7,9 @@ else it depends on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from harness.strategies.base import deciding, diverged
 from harness.strategies.dependence import (
     Clock,
     Footprint,
@@ -22,11 +23,12 @@ from harness.strategies.dependence import (
     waits,
     with_step,
 )
+from harness.strategies.spins import Spins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from harness.engine.core import Core
+    from harness.engine.core import Choose, Core
     from harness.engine.thread import Recorder, Thread
     from harness.engine.view import View
 
@@ -376,3 +378,56 @@ class Watch:
                 self.left.append(self._order.pending(core, thread))
         if self._other is not None:
             self._other.freeze()
+
+
+class Taken(Protocol):
+    """One step of a path that a search follows."""
+
+    @property
+    def enabled(self) -> tuple[int, ...]:
+        """Indexes of the threads that can run."""
+
+    @property
+    def chosen(self) -> int:
+        """Index of the thread that takes the step."""
+
+
+def following(
+    core: Core,
+    order: PartialOrder,
+    path: Sequence[Taken],
+    fresh: int,
+    extend: Callable[[Core, list[Thread]], None],
+) -> tuple[Watch, Choose]:
+    """Begin a schedule that follows ``path``, and goes on as ``extend`` has it.
+
+    Args:
+        core: The engine.
+        order: Knows the steps of ``path`` before ``fresh``; grows with the schedule.
+        path: A step for each that is decided.
+        fresh: The first step that is another one than in the schedule before.
+        extend: Called with the threads that can run and do not spin; adds a step to ``path``.
+
+    Returns:
+        What hears of the schedule, and its ``choose``.
+    """
+    watch = Watch(order, core, fresh + 1 if path else 0)
+    core.recorder = watch
+    spins = Spins(core)
+
+    def pick(able: list[Thread]) -> Thread:
+        depth = core.steps - 1
+        enabled = spins.choosing(able)
+        order.end(core)
+        if depth >= len(path):
+            extend(core, enabled)
+        taken = path[depth]
+        if depth <= fresh and taken.enabled != tuple([thread.index for thread in enabled]):
+            diverged(core, taken.enabled, enabled)
+        thread = core.threads[taken.chosen]
+        spins.chosen(thread)
+        if depth >= fresh:
+            watch.operation = order.begin(core, thread)
+        return thread
+
+    return watch, deciding(core, pick, always=True)

@@ -18,9 +18,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from harness.strategies.base import deciding, diverged, estimated_left
-from harness.strategies.order import PartialOrder, Watch
-from harness.strategies.spins import Spins
+from harness.strategies.base import estimated_left
+from harness.strategies.order import PartialOrder, following
 
 if TYPE_CHECKING:
     from harness.engine.core import Choose, Core
@@ -46,6 +45,11 @@ class _Turn:
         self.choices = tuple(thread.index for thread in choices)
         self.taken = 0
         self.state = state
+
+    @property
+    def chosen(self) -> int:
+        """Index of the thread that takes the step."""
+        return self.choices[self.taken]
 
 
 class WithinBound:
@@ -76,27 +80,8 @@ class WithinBound:
 
     def begin(self, core: Core) -> Choose:
         """See ``Strategy.begin``; follows the stored path, then first choices."""
-        path, order, fresh = self.path, self._order, self._fresh
-        watch = Watch(order, core, fresh + 1 if path else 0)
-        core.recorder = watch
-        spins = Spins(core)
-
-        def pick(able: list[Thread]) -> Thread:
-            depth = core.steps - 1
-            enabled = spins.choosing(able)
-            order.end(core)
-            if depth >= len(path):
-                self._open(core, enabled)
-            turn = path[depth]
-            if depth <= fresh and turn.enabled != tuple(thread.index for thread in enabled):
-                diverged(core, turn.enabled, enabled)
-            thread = core.threads[turn.choices[turn.taken]]
-            spins.chosen(thread)
-            if depth >= fresh:
-                watch.operation = order.begin(core, thread)
-            return thread
-
-        return deciding(core, pick, always=True)
+        _, choose = following(core, self._order, self.path, self._fresh, self._open)
+        return choose
 
     def _open(self, core: Core, enabled: list[Thread]) -> None:
         """A step that no schedule has come to; ends the schedule if its state is known."""
