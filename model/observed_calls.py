@@ -44,6 +44,8 @@ _SOME_PAGES: Final = frozenset(
 )
 
 
+# Those that may have done something before they saw the end.
+_OWN_END: Final = frozenset(("store",))
 # Operations that see the end of a slice.
 _BOUNDED: Final = frozenset(
     ("ask", "commit", "decommit", "hint", "map", "need", "pin", "read", "write", "zero")
@@ -126,7 +128,7 @@ class NotedKernel(Kernel):
             result = status
         elif status == "BAD_HANDLE" and call.args[0] != number:
             call.name, call.args, result = "refused", (number,), status
-        elif status == "OUT_OF_RANGE" and call.name in _ONE_PAGE | _SOME_PAGES:
+        elif status == "OUT_OF_RANGE" and call.name in (_ONE_PAGE | _SOME_PAGES) - _OWN_END:
             count = call.args[2] if call.name in _SOME_PAGES else 1
             call.name, call.args, result = "beyond", (*call.args[:2], count), status
         self.history.returns(call, result)

@@ -209,7 +209,9 @@ class Store(Write):
             return
         row = state.cells[vmo]
         cell = row[page] if page < len(row) else None
-        if ref.shape.tracks(vmo) and (cell is None or cell.dirty != DIRTY):
+        if call.result == "OUT_OF_RANGE" and page >= len(row):
+            yield state, True
+        elif ref.shape.tracks(vmo) and (cell is None or cell.dirty != DIRTY):
             after = None if cell is None else written(ref, state, vmo, page, cell.content)
             if after is not None and not local:
                 yield after, local

@@ -54,7 +54,8 @@ def fault_reclaim(ctx: Context) -> None:
     expect(kernel.load(mapping)[0])
 
     def user() -> None:
-        expect(kernel.store(mapping, 0, b"user"))
+        for content in (b"first", b"next", b"last"):
+            expect(kernel.store(mapping, 0, content))
 
     def committer() -> None:
         expect(kernel.commit(lender))

@@ -31,6 +31,14 @@ def write_back(kernel: Kernel, vmo: VmObjectPaged, disk: list[bytes]) -> list[in
     return dirty
 
 
+def flush(kernel: Kernel, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> None:
+    """Write back what is dirty, whatever happens to it meanwhile: the reference judges that."""
+    for page in kernel.dirty_ranges(vmo, first, count):
+        kernel.writeback_begin(vmo, page, 1)
+        kernel.read(vmo, page)
+        kernel.writeback_end(vmo, page, 1)
+
+
 @scenario(
     "replace-dirty",
     summary="writes to a borrowed page whose VMO tracks dirty pages, against commit and write-back",

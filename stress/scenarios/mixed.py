@@ -26,6 +26,7 @@ from harness.sync import Thread, current_thread, note
 from stress.catalogue import PARAMETER_MAX, Context, Drawing, scenario
 from stress.given import short
 from stress.scenarios import boot, expect, finish, race
+from stress.scenarios.dirty import flush
 
 if TYPE_CHECKING:
     from model.kernel import Kernel
@@ -211,16 +212,6 @@ _store: Final = _by_mapping(lambda kernel, mapping, n, to: kernel.store(mapping,
 _touch: Final = _by_mapping(lambda kernel, mapping, n, _: kernel.fault(mapping, n[0]))
 _loan: Final = _by_mapping(lambda kernel, mapping, n, _: kernel.decommit_mapped(mapping, n[0], 1))
 
-
-def _write_back(system: Running, vmo: VmObjectPaged, numbers: tuple[int, ...], _to: bytes) -> None:
-    """Write back what is dirty, as a pager does: page by page, read in between."""
-    kernel = system.kernel
-    for page in kernel.dirty_ranges(vmo, *numbers):
-        kernel.writeback_begin(vmo, page, 1)
-        kernel.read(vmo, page)
-        kernel.writeback_end(vmo, page, 1)
-
-
 _RANGE: Final = ("page", "count")
 # A new operation is one entry here, and one in ``model.reference_operations``.
 OPERATIONS: Final[dict[str, Kind]] = {
@@ -261,7 +252,7 @@ OPERATIONS: Final[dict[str, Kind]] = {
     ),
     "zero-paged": Kind(1, _PAGED, _RANGE, lambda s, v, n, _: s.kernel.zero(v, *n), waits=True),
     "agree": Kind(2, "T", ("page",), lambda s, v, n, _: s.kernel.dirty_pages(v, n[0], 1)),
-    "write-back": Kind(3, "DT", _RANGE, _write_back, waits=True),
+    "write-back": Kind(3, "DT", _RANGE, lambda s, v, n, _: flush(s.kernel, v, *n), waits=True),
     "resize": Kind(1, _PAGED, ("pages",), lambda s, v, n, _: s.kernel.resize(v, *n)),
     "detach": Kind(1, _PAGED, (), lambda s, v, _n, _: s.kernel.detach(v)),
     "close": Kind(2, _PAGED, (), lambda s, v, _n, _: s.kernel.destroy(v)),

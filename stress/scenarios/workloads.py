@@ -1,7 +1,7 @@
 """The kernel's own stress workloads in small: one VMO, a tree of VMOs, many short-lived ones.
 
 Operations are drawn afresh for every schedule. An outcome is right where its status is one that the
-operation may have; what it did is judged by the invariants.
+operation may have; what it did is judged by the invariants and the reference.
 """
 
 from __future__ import annotations
@@ -13,33 +13,42 @@ from typing import TYPE_CHECKING, Final
 from harness.sync import note
 from stress.catalogue import Context, scenario
 from stress.scenarios import GONE, boot, expect, finish, race
+from stress.scenarios.dirty import flush
 
 if TYPE_CHECKING:
     from model.kernel import Kernel
-    from model.vm_aspace import VmAspace
+    from model.vm_aspace import VmAspace, VmMapping
     from model.vmo import VmObjectPaged
 
 # What an access or a change of a range may answer: done, gone, cut off, detached, short of memory.
 TOUCH: Final = ("OK", GONE, "OUT_OF_RANGE", "BAD_STATE", "NO_MEMORY", "NOT_FOUND")
 CHANGE: Final = ("OK", GONE, "OUT_OF_RANGE", "NOT_SUPPORTED", "UNAVAILABLE")
+# What is done to a mapped page.
+READ: Final = "read"
+WRITE_LAST: Final = "write, read, unmap"
+HOW: Final = (READ, READ, "write, read", WRITE_LAST)
 
 
 class _Tree:
-    """A root VMO, slices of it, and a mapping now and then; several threads share it."""
+    """A root VMO, slices of it, and mappings of both; several threads share all of it."""
 
     def __init__(self, kernel: Kernel, root: VmObjectPaged, pages: int) -> None:
         self.kernel = kernel
         self.pages = pages
         self.vmos = [root]
+        self.sizes: dict[str, int] = {}  # of slices
         self.aspace: VmAspace = kernel.aspace()
+        self.mappings: dict[tuple[VmObjectPaged, int], VmMapping] = {}  # the last of each page
+        self.mapped: list[VmMapping] = []
         self.workers = 0
 
     def run(self, name: str, draw: random.Random) -> None:
-        """Run the operation ``name`` on some VMO and range; offsets reach beyond ends."""
+        """Run the operation ``name`` on some VMO and range; now and then beyond its end."""
         kernel = self.kernel
         vmo = self.vmos[draw.randrange(len(self.vmos))]
-        page = draw.randrange(self.pages)
-        count = 1 + draw.randrange(self.pages)
+        pages = self.sizes.get(vmo.name, self.pages) if draw.randrange(4) else self.pages
+        page = draw.randrange(pages)
+        count = 1 + draw.randrange(pages)
         note(f"{name} {vmo} {page} {count}")
         match name:
             case "read":
@@ -47,7 +56,10 @@ class _Tree:
             case "write":
                 expect(kernel.write(vmo, page, b"w"), *TOUCH)
             case "map":
-                self.touch_mapped(vmo, page)
+                if self.mappings and draw.randrange(4):
+                    # What somebody has mapped, and may have touched.
+                    vmo, page = draw.choice(list(self.mappings))
+                self.touch_mapped(vmo, page, draw.choice(HOW))
             case "commit":
                 expect(kernel.commit(vmo, page, count), *TOUCH)
             case "decommit":
@@ -58,25 +70,47 @@ class _Tree:
                 expect(kernel.resize(vmo, page), *CHANGE)
             case "evict":
                 kernel.evict(1)
+            case "flush":
+                flush(kernel, vmo)
+            case "detach":
+                expect(kernel.detach(vmo), "OK", GONE)
             case _:
                 self.slice(vmo, page)
 
-    def touch_mapped(self, vmo: VmObjectPaged, page: int) -> None:
-        """Map a page, write and read it, unmap."""
+    def touch_mapped(self, vmo: VmObjectPaged, page: int, how: str) -> None:
+        """Map a page, unless it is; read it, or write it before; a write may be the last."""
         kernel = self.kernel
-        status, mapping = kernel.map(self.aspace, vmo, page, 1)
-        expect(status, "OK", GONE, "OUT_OF_RANGE")
+        mapping = self.mappings.get((vmo, page))
+        if mapping is None:
+            status, mapping = kernel.map(self.aspace, vmo, page, 1)
+            expect(status, "OK", GONE, "OUT_OF_RANGE")
+            self.mapped += [] if mapping is None else [mapping]
         if mapping is not None:
-            if expect(kernel.store(mapping, 0, b"m"), *TOUCH).name == "OK":
-                expect(kernel.load(mapping)[0], *TOUCH)
-            expect(kernel.unmap(mapping))
+            self.mappings[vmo, page] = mapping
+            if how != READ:
+                expect(kernel.store(mapping, 0, b"m"), *TOUCH)
+            expect(kernel.load(mapping)[0], *TOUCH)
+            if how == WRITE_LAST:
+                self.mappings.pop((vmo, page), None)
+                expect(kernel.unmap(mapping), "OK", "NOT_FOUND")
+
+    def unmap_all(self) -> None:
+        """Unmap what is mapped; nobody touches it any more."""
+        for mapping in self.mapped:
+            expect(self.kernel.unmap(mapping), "OK", "NOT_FOUND")
 
     def slice(self, vmo: VmObjectPaged, page: int) -> None:
         """A slice of one page, which the others then use too."""
         status, child = self.kernel.slice(vmo, page, 1)
         expect(status, "OK", GONE, "INVALID_ARGS", "NOT_SUPPORTED")
         if child is not None:
-            self.vmos.append(child)
+            self.add(child, 1)
+
+    def add(self, child: VmObjectPaged, pages: int) -> VmObjectPaged:
+        """One more that all may use."""
+        self.sizes[child.name] = pages
+        self.vmos.append(child)
+        return child
 
     def worker(
         self, names: tuple[str, ...], seed: int, count: int, last: Callable[[], object]
@@ -125,6 +159,7 @@ def single_vmo(ctx: Context) -> None:
     def last() -> None:
         if detach:
             expect(kernel.detach(vmo))
+        tree.unmap_all()
         kernel.destroy(vmo)
 
     def pager() -> None:
@@ -150,19 +185,31 @@ def single_vmo(ctx: Context) -> None:
     drawn=True,
 )
 def multi_vmo(ctx: Context) -> None:
-    """The root is a lender, whose pages a borrower has for a start, or resizable, with a pager."""
+    """The root is a lender, whose pages a borrower has for a start, or a resizable borrower.
+
+    Every second lender begins with a slice, and a slice of that.
+    """
     draw = random.Random(ctx.seed)
     kernel = boot(ctx, 8)
-    lender = draw.randrange(2)
+    lender, closes = draw.randrange(2), draw.randrange(2)
     names: tuple[str, ...]
     if lender:
-        root = kernel.lender(3, absent=2)
+        root = kernel.lender(4, absent=2)
         names = ("read", "write", "map", "commit", "decommit", "decommit", "zero", "slice")
         expect(kernel.supply(kernel.borrower(1)))
+        for page in range(2):
+            expect(kernel.write(root, page, b"first"))
     else:
+        kernel.lender(2, absent=2)
         root = kernel.borrower(3, resizable=True)
+        expect(kernel.supply(root, 1, 2))
         names = ("read", "write", "map", "commit", "zero", "resize", "evict")
-    tree = _Tree(kernel, root, 3)
+    tree = _Tree(kernel, root, 3 + lender)
+    if lender and draw.randrange(2):
+        outer = tree.add(kernel.sliced(root, 1, 3), 3)
+        tree.add(kernel.sliced(outer, 1, 2), 2)
+        tree.touch_mapped(outer, 0, READ)
+    tree.touch_mapped(root, 2, READ)
 
     def last() -> None:
         if not lender:
@@ -171,12 +218,13 @@ def multi_vmo(ctx: Context) -> None:
     def third() -> None:
         if lender:
             tree.run("commit", random.Random(ctx.seed))
-            kernel.destroy(root)
+            if closes:
+                kernel.destroy(root)
         else:
             while kernel.serve_pager(root):
                 pass
 
-    workers = [tree.worker(names, draw.getrandbits(32), 2, last) for _ in range(2)]
+    workers = [tree.worker(names, draw.getrandbits(32), 3, last) for _ in range(2)]
     race(kernel, *workers, third, names=["worker1", "worker2", "third"])
     finish(kernel)
 
@@ -218,4 +266,42 @@ def instances(ctx: Context) -> None:
         return work
 
     race(kernel, worker(), worker(), worker(), names=["slot1", "slot2", "slot3"])
+    finish(kernel)
+
+
+@scenario(
+    "workload-writeback",
+    summary="one VMO whose written pages are dirty: written, mapped, zeroed, resized, written back",
+    tags=("workload", "drawn", "dirty", "write", "fault", "zero", "resize", "detach", "evict"),
+    threads=3,
+    exercises=("WritebackBeginLocked", "WritebackEndLocked", "DirtyPages", "PagerProxy", "Detach"),
+    drawn=True,
+)
+def writeback(ctx: Context) -> None:
+    """In every second program the pager is asked before a write; in the others the VMO borrows."""
+    draw = random.Random(ctx.seed)
+    kernel = boot(ctx, 6)
+    kernel.lender(1, absent=1)
+    traps = bool(draw.randrange(2))
+    vmo = kernel.borrower(2, resizable=True, dirty_tracked=True, trap_dirty=traps)
+    expect(kernel.supply(vmo))
+    # Somebody has written before: the pager, who comes to write back, finds something.
+    if traps:
+        expect(kernel.dirty_pages(vmo, 0, 1))
+    expect(kernel.write(vmo, 0, b"first"))
+    # One more than there are: offsets reach beyond the end, and what was cut off comes back.
+    tree = _Tree(kernel, vmo, 3)
+    names = ("write", "write", "map", "zero", "read", "flush", "flush", "evict", "resize", "detach")
+
+    def last() -> None:
+        flush(kernel, vmo)
+        expect(kernel.detach(vmo))
+
+    def pager() -> None:
+        flush(kernel, vmo)
+        while kernel.serve_pager(vmo):
+            pass
+
+    workers = [tree.worker(names, draw.getrandbits(32), 3, last) for _ in range(2)]
+    race(kernel, *workers, pager, names=["worker1", "worker2", "pager"])
     finish(kernel)

@@ -422,6 +422,7 @@ def test_a_vmo_that_is_made_meanwhile_is_judged(
 WRITE_B = ("t1", "write", (BORROWER, 0, W), "OK")
 READ_B = ("t2", "read", (BORROWER, 0), ("OK", W))
 STORE_B = ("t1", "store", (BORROWER, 0, W, 0), "OK")
+STORE_OUT = (*STORE_B[:3], "OUT_OF_RANGE")
 TOUCH_B = ("t1", "touch", (BORROWER, 0, True, 0), "OK")
 MAP_B = ("t1", "map", (BORROWER, 0), "OK")
 UNMAP_B = ("t2", "unmap", (BORROWER, 0), "OK")
@@ -482,6 +483,8 @@ UNWRITTEN = ("t1", "write", (BORROWER, 0, W), "NO_MEMORY")
         # A store faults first: dirty with the old content, then with the new.
         ("mmsddrrs", {"m": MAP_B, "s": STORE_B, "d": IS_DIRTY, "r": READ_P}, (W, W, P), ""),
         ("mmssdd", {"m": MAP_B, "s": STORE_B, "d": NONE_DIRTY}, (W, W, P), "d"),
+        ("mmsddrrs", {"m": MAP_B, "s": STORE_OUT, "d": IS_DIRTY, "r": SHRINK}, (W, W, P), ""),
+        ("mmsdds", {"m": MAP_B, "s": STORE_OUT, "d": IS_DIRTY}, (W, W, P), "s"),
         ("mmttdd", {"m": MAP_B, "t": TOUCH_B, "d": NONE_DIRTY}, (W, W, P), "d"),
         ("mmttrr", {"m": MAP_B, "t": TOUCH_B, "r": READ_P}, (W, W, P), ""),
         (
@@ -720,6 +723,7 @@ JUDGED = [
     "workload-single-vmo",
     "workload-multi-vmo",
     "workload-instances",
+    "workload-writeback",
     "create-lender",
     "inject-memory",
     "replace-dirty",
