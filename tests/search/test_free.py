@@ -6,12 +6,9 @@ below 1e-6: the races are met in one of ten schedules or more.
 
 from __future__ import annotations
 
-import itertools
-import os
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -55,38 +52,6 @@ def captured(program: Callable[[], object]) -> Failure:
     assert (found.kind, found.digest) == (again.kind, again.digest)
     assert minimize(program, found).fingerprint == found.fingerprint
     return found
-
-
-def test_threads_run_at_the_same_moment_where_the_interpreter_lets_them() -> None:
-    """Two threads note the time as fast as they can: nobody hands a lock over within 1 us."""
-    together = not getattr(sys, "_is_gil_enabled", lambda: True)() and (os.cpu_count() or 1) > 1
-    stamps = 400_000 if together else 2_000
-    most = 0
-
-    def program() -> None:
-        nonlocal most
-        mutex = Mutex("mutex")
-
-        def note_times() -> list[int]:
-            with mutex:
-                pass
-            times = [time.perf_counter_ns() for _ in range(stamps)]
-            with mutex:
-                return times
-
-        mine, others = parallel(note_times, note_times)
-        merged = sorted([(at, 0) for at in mine] + [(at, 1) for at in others])
-        turns = sum(
-            before[1] != after[1] and after[0] - before[0] < 1_000
-            for before, after in itertools.pairwise(merged)
-        )
-        most = max(most, turns)
-
-    for _ in range(20 if together else 2):
-        freely(program, schedules=1)
-        if most >= 100:
-            break
-    assert (most >= 100) == together, most
 
 
 def test_a_lost_update_becomes_a_token() -> None:
