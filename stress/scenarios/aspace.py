@@ -54,8 +54,7 @@ def fault_reclaim(ctx: Context) -> None:
     expect(kernel.load(mapping)[0])
 
     def user() -> None:
-        for content in (b"first", b"next", b"last"):
-            expect(kernel.store(mapping, 0, content))
+        expect(kernel.store(mapping, 0, b"user"))
 
     def committer() -> None:
         expect(kernel.commit(lender))
