@@ -2,8 +2,10 @@
 
     python benchmarks/fuzz.py [--inputs N] [--seed S] [--only NAME] [--index I]
 
-Tokens, lock logs and traces of others, plans, catalogues, policies, and results that ``report``
-draws. Each input is a function of seed, kind and index, so that one that is printed comes back with
+Tokens, lock logs and traces of others, caches of audits, plans, stores of campaigns, catalogues,
+policies, and results that ``report`` draws: as many of each kind, but for a few of which one costs
+much more. They come in rounds, so that what has run when somebody interrupts it is even, too. Each
+input is a function of seed, kind and index, so that one that is printed comes back with
 ``--seed``, ``--only`` and ``--index``. Wrong is any other exception, more time or memory than an
 input may cost, a file that is written outside of the fuzzer's folder, and anything that executes
 code or leaves the process. Ends with exit code 1 where something was wrong.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import math
 import os
 import random
 import resource
@@ -22,8 +25,8 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +43,8 @@ SECONDS_MAX: Final = 10.0
 BYTES_MAX: Final = 256 << 20
 ADDRESS_SPACE_MAX: Final = 6 << 30
 _SHOWN_MAX: Final = 20
+_ROUNDS: Final = 20
+_WAITS_MAX: Final = 12
 # What no reader does: run code, start other programs, talk to others.
 _NEVER: Final = (
     "exec",
@@ -83,6 +88,7 @@ class Guard:
         self.seen: list[str] = []
         sys.addaudithook(self._hear)
         signal.signal(signal.SIGALRM, self._late)
+        signal.signal(signal.SIGPROF, self._late)
 
     def _late(self, _number: int, _frame: object) -> None:
         raise TooSlow
@@ -111,12 +117,15 @@ class Guard:
     def on(self, seconds: float) -> Iterator[None]:
         """Watch what is done in here."""
         self.seen.clear()
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        # What computes is told by its CPU time: the machine may be somebody else's for a while.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, _WAITS_MAX * seconds)
         self._on = True
         try:
             yield
         finally:
             self._on = False
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -151,36 +160,63 @@ def made(reader: Reader, seed: int, index: int) -> bytes:
     return reader.mutate(rng, reader.seeds)
 
 
-def run(reader: Reader, seed: int, indices: range, folder: Path, guard: Guard) -> int:
-    """Read a range of inputs; return how many were wrong."""
-    counted: Counter[str] = Counter()
-    wrong: Counter[str] = Counter()
-    start = time.monotonic()
-    for index in indices:
-        data = made(reader, seed, index)
-        outcome = judged(reader, data, folder, guard)
-        if isinstance(outcome, str):
-            counted[outcome] += 1
-            continue
+class Kind:
+    """What came of the inputs of one reader so far."""
+
+    def __init__(self, reader: Reader, seed: int) -> None:
+        """Nothing was read."""
+        self.reader = reader
+        self.inputs = 0
+        self._seed = seed
+        self._seconds = 0.0
+        self._counted: Counter[str] = Counter()
+        self._wrong: Counter[str] = Counter()
+
+    @property
+    def wrong(self) -> int:
+        """How many inputs did harm."""
+        return sum(self._wrong.values())
+
+    def run(self, indices: range, folder: Path, guard: Guard) -> None:
+        """Read a range of inputs."""
+        start = time.process_time()
+        for index in indices:
+            data = made(self.reader, self._seed, index)
+            outcome = judged(self.reader, data, folder, guard)
+            self.inputs += 1
+            if isinstance(outcome, str):
+                self._counted[outcome] += 1
+            else:
+                self._enter(outcome, index, data)
+        self._seconds += time.process_time() - start
+
+    def _enter(self, outcome: Wrong, index: int, data: bytes) -> None:
         where = outcome.what + "".join(outcome.detail.splitlines()[-3:-1])
-        wrong[where] += 1
-        if wrong[where] == 1 and len(wrong) <= _SHOWN_MAX:
-            again = f"--seed {seed} --only {reader.name!r} --index {index}"
-            print(f"WRONG {reader.name}: {outcome.what}\n{outcome.detail}\nagain with {again}")
-            print(f"input: {base64.b64encode(data[:20_000]).decode()}")
-    seconds = time.monotonic() - start
-    told = ", ".join(f"{name} {count:,}" for name, count in counted.most_common())
-    failed = sum(wrong.values())
-    print(
-        f"{reader.name:<17}{len(indices):>9,} inputs {len(indices) / seconds:>9,.0f}/s "
-        f"{failed:>6,} wrong; {told}",
-        flush=True,
-    )
-    return failed
+        self._wrong[where] += 1
+        if self._wrong[where] == 1 and len(self._wrong) <= _SHOWN_MAX:
+            name = self.reader.name
+            print(f"WRONG {name}: {outcome.what}\n{outcome.detail}")
+            print(f"again with --seed {self._seed} --only {name!r} --index {index}")
+            print(f"input: {base64.b64encode(data[:20_000]).decode()}", flush=True)
+
+    def __str__(self) -> str:
+        """On one line; inputs a second of CPU time."""
+        told = ", ".join(f"{name} {count:,}" for name, count in self._counted.most_common())
+        rate = self.inputs / self._seconds if self._seconds else 0.0
+        return (
+            f"{self.reader.name:<17}{self.inputs:>9,} inputs {rate:>9,.0f}/s "
+            f"{self.wrong:>6,} wrong; {told}"
+        )
+
+
+def shares(chosen: Sequence[Reader], inputs: int) -> list[int]:
+    """How many inputs each reader has: the same for all that cost the same, at least one."""
+    each = inputs / sum(1 / reader.every for reader in chosen)
+    return [max(1, math.ceil(each / reader.every)) for reader in chosen]
 
 
 def main() -> int:
-    """Divide the inputs among the readers by their shares."""
+    """Divide the inputs among the readers, evenly."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--inputs", type=int, default=INPUTS)
     options.add_argument("--seed", type=int, default=0)
@@ -188,27 +224,36 @@ def main() -> int:
     options.add_argument("--index", type=int, help="one input")
     given = options.parse_args()
     logger.remove()
-    wrong = 0
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lockloom-fuzz-") as name:
-        os.chdir(name)
-        folder = Path(name) / "input"
-        folder.mkdir()
+        inside = Path(name) / "inside"
+        folder = inside / "input"
+        folder.mkdir(parents=True)
+        os.chdir(inside)
         chosen = [reader for reader in readers(folder) if given.only in ("", reader.name)]
-        total = sum(reader.share for reader in chosen)
-        guard = Guard(Path(name))
+        kinds = [Kind(reader, given.seed) for reader in chosen]
+        guard = Guard(inside)
         for reader in chosen:
             for right in reader.seeds:
                 reader.read(right, folder)  # what is right is read, and what it needs is imported
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_MAX, resource.RLIM_INFINITY))
-        count = 0
-        for reader in chosen:
-            indices = range(max(1, given.inputs * reader.share // total))
-            if given.index is not None:
-                indices = range(given.index, given.index + 1)
-            count += len(indices)
-            wrong += run(reader, given.seed, indices, folder, guard)
+        counts = shares(chosen, given.inputs)
+        with suppress(KeyboardInterrupt):
+            for number in range(_ROUNDS):
+                for kind, count in zip(kinds, counts, strict=True):
+                    indices = range(count * number // _ROUNDS, count * (number + 1) // _ROUNDS)
+                    if given.index is not None:
+                        indices = range(given.index, given.index + (number == 0))
+                    kind.run(indices, folder, guard)
         os.chdir("/")
+        # What code in C writes, Python's audit events do not tell.
+        outside = sorted(path.name for path in Path(name).iterdir() if path != inside)
+    for kind in kinds:
+        print(kind)
+    for path in outside:
+        print(f"WRONG: {path!r} was written outside of the folder")
+    wrong = sum(kind.wrong for kind in kinds) + len(outside)
+    count = sum(kind.inputs for kind in kinds)
     seconds = time.monotonic() - start
     print(f"{count:,} inputs in {seconds:.0f} s, {wrong:,} wrong, seed {given.seed}")
     return 1 if wrong else 0

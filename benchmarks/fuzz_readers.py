@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import fuzz_mutations as mutations
+import fuzz_stores
 import msgspec
 from fuzz_mutations import Mutate
 
@@ -49,14 +50,14 @@ class Reader(NamedTuple):
         seeds: Inputs that are right.
         mutate: Makes one that may not be.
         read: Does with it what the program would; given a folder of its own to write it to.
-        share: How many of its inputs there are beside those of the others.
+        every: It has one input where others have so many: one costs so much more.
     """
 
     name: str
     seeds: Sequence[bytes]
     mutate: Mutate
     read: Callable[[bytes, Path], object]
-    share: int
+    every: int = 1
 
 
 # -- tokens ---------------------------------------------------------------------------------------
@@ -433,28 +434,33 @@ def readers(folder: Path) -> list[Reader]:
     policy = _policies()
     m = mutations
     tokens.TOKEN_FOLDER.mkdir(parents=True, exist_ok=True)
+    cached, read_cached = fuzz_stores.cache_reader(Path("abba.jsonl"), folder)
+    catalogues = [_MUTANTS, _MUTANTS + _MUTANTS.replace(b"X1", b"X2")]
     return [
-        Reader("token text", texts, m.of_bytes, _read_token, 300),
-        Reader("token content", bodies, m.of_msgpack, _read_content, 300),
-        Reader("token file", bodies, m.of_msgpack, _read_token_file, 40),
-        Reader("token replayed", replayed, m.of_msgpack, _run_token, 4),
-        Reader("named schedule", [m.as_json(named)], m.of_json, _read_named, 60),
-        Reader("lock log", logs, m.of_json_lines, _read_log, 60),
-        Reader("packed lock log", logs, _packed, _read_packed, 20),
-        Reader("foreign log", foreign, _foreign, _read_foreign, 60),
-        Reader("plan", [_PLAN], m.of_toml, _read_plan, 30),
-        Reader("encoded plan", [made], m.of_json, _read_encoded_plan, 30),
+        Reader("token text", texts, m.of_bytes, _read_token),
+        Reader("token content", bodies, m.of_msgpack, _read_content),
+        Reader("token file", bodies, m.of_msgpack, _read_token_file),
+        Reader("token replayed", replayed, m.of_msgpack, _run_token, 50),
+        Reader("named schedule", [m.as_json(named)], m.of_json, _read_named),
+        Reader("lock log", logs, m.of_json_lines, _read_log),
+        Reader("growing log", logs, m.of_json_lines, fuzz_stores.read_growing),
+        Reader("packed lock log", logs, _packed, _read_packed, 4),
+        Reader("foreign log", foreign, _foreign, _read_foreign),
+        Reader("audit cache", cached, m.of_msgpack, read_cached),
+        Reader("plan", [_PLAN], m.of_toml, _read_plan),
+        Reader("encoded plan", [made], m.of_json, _read_encoded_plan),
         Reader(
-            "mutant catalogue",
-            [_MUTANTS, _MUTANTS + _MUTANTS.replace(b"X1", b"X2")],
-            m.of_toml,
-            _read_mutants,
-            40,
+            "campaign store",
+            [fuzz_stores.store(folder)],
+            fuzz_stores.of_store,
+            fuzz_stores.read_store,
+            20,
         ),
-        Reader("corpus", [_corpus(token, folder)], m.of_toml, _read_corpus, 20),
-        Reader("order", [_ORDER], m.of_toml, policy("order"), 15),
-        Reader("allow", [_ALLOW], m.of_toml, policy("allow"), 15),
-        Reader("baseline", [_BASELINE], m.of_json, policy("baseline"), 10),
-        Reader("golden table", [_GOLDEN], m.of_lines, policy("golden"), 20),
-        Reader("results", [_results(token)], m.of_json, _read_results, 30),
+        Reader("mutant catalogue", catalogues, m.of_toml, _read_mutants),
+        Reader("corpus", [_corpus(token, folder)], m.of_toml, _read_corpus),
+        Reader("order", [_ORDER], m.of_toml, policy("order")),
+        Reader("allow", [_ALLOW], m.of_toml, policy("allow")),
+        Reader("baseline", [_BASELINE], m.of_json, policy("baseline")),
+        Reader("golden table", [_GOLDEN], m.of_lines, policy("golden")),
+        Reader("results", [_results(token)], m.of_json, _read_results),
     ]

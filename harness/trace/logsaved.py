@@ -6,13 +6,15 @@ the log goes by its present name.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.lockorder.deadlocks import Counted, named
-from harness.lockorder.findings import Finding, Witness
+from harness.lockorder.findings import TIERS, Finding, Witness
 from harness.lockorder.graph import Link, Pair
 from harness.lockorder.rules import Direct, State
 from harness.trace.events import Site, Stack
@@ -42,6 +44,7 @@ class _Saved(msgspec.Struct, array_like=True):
     unclassed: int
 
 
+_CHECK_BYTES: Final = 16
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(_Saved)
 
@@ -82,7 +85,8 @@ def save(judge: LogJudge, after: int) -> bytes:
         events=judge.events,
         unclassed=judge.unclassed,
     )
-    return _ENCODER.encode(saved)
+    body = _ENCODER.encode(saved)
+    return _check_of(body) + body
 
 
 def load(data: bytes, judge: LogJudge, name: str, after: int) -> bool:
@@ -98,9 +102,39 @@ def load(data: bytes, judge: LogJudge, name: str, after: int) -> bool:
         Whether it was done; not where the data are damaged.
     """
     try:
-        saved = _DECODER.decode(data)
-    except msgspec.DecodeError:
+        body = data[_CHECK_BYTES:]
+        if data[:_CHECK_BYTES] != _check_of(body):
+            return False
+        saved = _DECODER.decode(body)
+        _must_fit(saved)
+        _enter(saved, judge, name, after)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, UsageError):
         return False
+    return True
+
+
+def _check_of(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()[:_CHECK_BYTES]
+
+
+def _must_fit(saved: _Saved) -> None:
+    """Refuse what no judge has seen.
+
+    Raises:
+        ValueError: An edge is of a run that there is not, a tier or a deadlock is none.
+    """
+    found = [finding for _, finding, *_ in saved.direct]
+    found += [finding for finding, *_ in saved.deadlocks]
+    edges = [link[0] for link in saved.links] + [edge for one in found for edge in one.edges]
+    if not {edge.schedule for edge in edges} <= saved.runs.keys():
+        raise ValueError("an edge of no run")
+    if not {finding.tier for finding in found} <= set(TIERS):
+        raise ValueError("a finding of no tier")
+    if not all(finding.edges and runs for finding, _, runs in saved.deadlocks):
+        raise ValueError("a deadlock of nothing")
+
+
+def _enter(saved: _Saved, judge: LogJudge, name: str, after: int) -> None:
     there = _Moved(after)
     judge.classes.update(_classes(saved.known))
     links = [
@@ -125,7 +159,6 @@ def load(data: bytes, judge: LogJudge, name: str, after: int) -> bool:
     judge.headers.update({run + after: header for run, header in saved.headers.items()})
     judge.untrusted.update(run + after for run in saved.untrusted)
     judge.events, judge.unclassed = saved.events, saved.unclassed
-    return True
 
 
 class _Moved:
@@ -133,7 +166,7 @@ class _Moved:
 
     def __init__(self, by: int) -> None:
         self._by = by
-        self._sites: dict[Any, Site] = {}
+        self._sites: dict[Site, Site] = {}
 
     def place(self, place: _Place) -> _Place:
         return (place[0] + self._by, place[1])
@@ -156,13 +189,10 @@ class _Moved:
     def _site(self, site: Any) -> Site | None:
         if site is None or isinstance(site, Site):
             return site
-        if "callers" in site:
+        if isinstance(site, dict) and "callers" in site:
             return msgspec.convert(site, Stack)
-        key = tuple(site.items())
-        found = self._sites.get(key)
-        if found is None:
-            found = self._sites[key] = msgspec.convert(site, Site)
-        return found
+        made = msgspec.convert(site, Site)
+        return self._sites.setdefault(made, made)
 
 
 def _classes(saved: list[tuple[str, int]]) -> dict[str, LockClass]:

@@ -314,10 +314,11 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: It is too long, or has other characters than a file's name may have.
     """
-    if len(name) > _NAME_CHARS_MAX or not all(c.isalnum() or c in "-_." for c in name):
+    plain = all(c.isalnum() or c in "-_." for c in name) and not name.startswith(".")
+    if len(name) > _NAME_CHARS_MAX or not plain:
         raise UsageError(
             f"a campaign's name is at most {_NAME_CHARS_MAX} letters, digits, '-', '_' and '.', "
-            f"got {name[: _NAME_CHARS_MAX + 1]!r}"
+            f"none of the last in front; got {name[: _NAME_CHARS_MAX + 1]!r}"
         )
     return name
 

@@ -8,44 +8,37 @@ campaign. Only the process that runs a campaign writes; its workers never see th
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
 from sqlalchemy import (
-    URL,
     Connection,
-    Engine,
     Table,
-    create_engine,
-    event,
     func,
     insert,
     inspect,
     select,
     update,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from harness.errors import UsageError
-from stress.artefacts import ROOT, make_ignored
+from stress.artefacts import ROOT
 from stress.campaigns import schema
+from stress.campaigns.database import engine, from_json, must_be_ours, typed
 from stress.campaigns.parts import Found, Outcome, versions
-from stress.campaigns.plan import Job, Plan
+from stress.campaigns.plan import Job, Plan, check_name
 from stress.campaigns.schema import campaigns, coverage, findings, losses, parts, sessions
 from stress.pool import Crash
 
 DEFAULT: Final = ROOT / "campaigns.sqlite"
 # How long a full disk or a locked database is waited for.
 PATIENCE_SECONDS: Final = 60.0
-_BUSY_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.2
 _STACKS_CHARS_MAX: Final = 4_000
 
@@ -95,6 +88,17 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class _Session:
+    """What a session was."""
+
+    began: str
+    seen: str
+    seconds: float
+    jobs: int
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """An attempt at a part that came to nothing."""
 
@@ -126,7 +130,7 @@ class Store:
         """
         self.where = where
         self._patience = patience
-        self._engine = _engine(where, make=make)
+        self._engine = engine(where, make=make)
         try:
             self._prepare(make=make)
         except BaseException:
@@ -146,6 +150,7 @@ class Store:
     # -- schema ---------------------------------------------------------------------------------
 
     def _prepare(self, *, make: bool) -> None:
+        self._read(must_be_ours)
         found = self._read(_version_of)
         if found == schema.version():
             return
@@ -194,26 +199,29 @@ class Store:
         Raises:
             UsageError: There is none; the message names some that there are.
         """
-        columns = campaigns.c
-        fields = (columns.id, columns.name, columns.plan, columns.code, columns.made)
-        query = select(*fields, columns.finished).order_by(columns.id.desc())
-        rows = self._read(lambda connection: connection.execute(query).all())
-        for row in rows:
-            if name in ("", row.name):
-                return Campaign(*row)
-        known = ", ".join(row.name for row in rows[:3])
+        all_of_them = self._campaigns()
+        for one in all_of_them:
+            if name in ("", one.name):
+                return one
+        known = ", ".join(one.name for one in all_of_them[:3])
         what = f"no campaign {name!r}" if name else "no campaign"
         hint = f"known are {known}" if known else "`campaign run` makes one"
         raise UsageError(f"{what} in {self.shown}; {hint}")
 
     def standings(self) -> list[Standing]:
         """Every campaign, the newest first."""
-        names = self._read(
-            lambda connection: connection.scalars(
-                select(campaigns.c.name).order_by(campaigns.c.id.desc())
-            ).all()
-        )
-        return [self._standing(self.campaign(name)) for name in names]
+        return [self._standing(one) for one in self._campaigns()]
+
+    def _campaigns(self) -> list[Campaign]:
+        """All of them, the newest first."""
+        c = campaigns.c
+        query = select(c.id, c.name, c.plan.label("text"), c.code, c.made, c.finished)
+        query = query.order_by(c.id.desc())
+        rows = self._read(lambda connection: connection.execute(query).all())
+        found = [typed(row._mapping, Campaign) for row in rows]
+        for one in found:
+            check_name(one.name)  # an export's folder is called so
+        return found
 
     def _standing(self, campaign: Campaign) -> Standing:
         # What the canary is there for is no finding.
@@ -249,7 +257,7 @@ class Store:
                 connection.scalar(found) or 0,
                 connection.scalar(lost) or 0,
                 float(seconds),
-                seen,
+                str(seen),
             )
 
         return self._read(read)
@@ -296,7 +304,11 @@ class Store:
         query = query.where(c.campaign == campaign.id).order_by(c.id)
         rows = self._read(lambda connection: connection.execute(query).all())
         return [
-            {**row._mapping, "versions": _json(row.versions, dict[str, str | int])} for row in rows
+            {
+                **asdict(typed(row._mapping, _Session)),
+                "versions": from_json(row.versions, dict[str, str | int]),
+            }
+            for row in rows
         ]
 
     # -- parts ----------------------------------------------------------------------------------
@@ -372,9 +384,8 @@ class Store:
         c = losses.c
         query = select(c.part, c.at, c.why, c.schedules, c.stacks)
         query = query.where(c.campaign == campaign.id).order_by(c.id)
-        return [
-            Loss(*row) for row in self._read(lambda connection: connection.execute(query).all())
-        ]
+        rows = self._read(lambda connection: connection.execute(query).all())
+        return [typed(row._mapping, Loss) for row in rows]
 
     def outcomes(
         self, campaign: Campaign, numbers: Sequence[int] | None = None
@@ -403,12 +414,13 @@ class Store:
         ):
             for row in rows:
                 fields = dict(row._mapping)
-                number = fields["number"]
-                about = fields.pop("combination"), fields.pop("seed"), fields.pop("done")
-                for name in ("campaign", "session"):
-                    del fields[name]
-                fields["failing"] = _json(fields["failing"], dict[str, int])
-                yield *about, Outcome(**fields, code="", found=tuple(found.get(number, ())))
+                index, seed, done = typed(
+                    [fields[name] for name in ("combination", "seed", "done")],
+                    tuple[int, str, str],
+                )
+                fields["failing"] = from_json(fields["failing"], dict[str, int])
+                fields["found"] = found.get(fields["number"], ())
+                yield index, seed, done, typed(fields | {"code": ""}, Outcome)
 
     def _found(self, campaign: Campaign) -> dict[int, list[Found]]:
         """The failures of each part that has any."""
@@ -418,7 +430,7 @@ class Store:
         query = query.order_by(c.part, c.schedule, c.fingerprint)
         by_part: dict[int, list[Found]] = {}
         for row in self._read(lambda connection: connection.execute(query).all()):
-            by_part.setdefault(row[0], []).append(Found(*row[1:]))
+            by_part.setdefault(row[0], []).append(typed(row._mapping, Found))
         return by_part
 
     def rows(self, campaign: Campaign, table: str) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -448,6 +460,9 @@ class Store:
                 yield connection
         except DBAPIError as error:
             raise self._refused("read", error) from None
+        except (OverflowError, TypeError, ValueError) as error:
+            # Raised as a column is turned into what it should hold.
+            raise UsageError(f"the store {self.shown} is damaged: {error}") from None
 
     def _read(self, do: Callable[[Connection], _T]) -> _T:
         with self._reading() as connection:
@@ -485,63 +500,13 @@ class Store:
         )
 
 
-def _engine(where: str, *, make: bool) -> Engine:
-    """The database, without touching it yet."""
-    url = URL.create("sqlite", database=where)
-    try:
-        if "://" in where:
-            url = make_url(where)
-        engine = create_engine(url)
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise UsageError(f"--store is a file or a database URL: {error}") from None
-    except ImportError as error:
-        raise UsageError(
-            f"--store {url.get_backend_name()} needs the package {error.name}; install it"
-        ) from None
-    if engine.dialect.name == "sqlite":
-        _settle_sqlite(engine)
-        path = Path(url.database or "")
-        if not make and not path.is_file():
-            raise UsageError(f"there is no store {path}; `campaign run` makes one")
-        if make:
-            try:
-                make_ignored(path.parent)
-            except OSError as error:
-                raise UsageError(f"cannot make the store {path}: {error.strerror}") from None
-    return engine
-
-
-def _settle_sqlite(engine: Engine) -> None:
-    """Write-ahead log: readers see the last commit and hold up nobody."""
-
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say
-        for pragma in (
-            f"busy_timeout={int(_BUSY_SECONDS * 1000)}",
-            "trusted_schema=OFF",  # a store may come from a stranger
-            "foreign_keys=ON",
-            # A commit survives the death of any process; after a power cut the last may be missing,
-            # whole, and their parts are run again.
-            "synchronous=NORMAL",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        # Refused where the file may only be read, or is locked: whoever made it has set it.
-        with contextlib.suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA journal_mode=WAL")
-
-    @event.listens_for(engine, "begin")
-    def _begins(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        # One that reads first and writes later could find that somebody else wrote in between.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
 def _version_of(connection: Connection) -> int | None:
     """The version of a store; None where it is none."""
     if not inspect(connection).has_table("schema"):
         return None
-    found: int | None = connection.scalar(select(func.max(schema.schema.c.version)))
+    found = connection.scalar(select(func.max(schema.schema.c.version)))
+    if found is not None and (not isinstance(found, int) or found < 1):
+        raise UsageError("this is no store of campaigns: its version is no number")
     return found
 
 
@@ -561,10 +526,3 @@ def _migrate(connection: Connection) -> None:
             migration(connection)
     if found != schema.version():
         connection.execute(insert(schema.schema).values(version=schema.version()))
-
-
-def _json(text: str, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"the store is damaged: {error}") from None

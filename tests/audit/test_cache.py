@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from locklogs import write
 
+from harness.trace import logsaved
 from harness.trace.logjudge import LogJudge
 from stress import audit, audit_cache
 from stress.audit import audit_paths, to_json
@@ -177,3 +182,32 @@ def test_numbers_that_fit_into_no_entry_are_judged_and_not_remembered(tmp_path: 
         report = audit_paths([path], cache=tmp_path / "cache")
         assert [(edge.outer, edge.inner) for edge in report.edges] == [("a", "b")]
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda saved: saved[2][0][0].update(schedule=99),  # an edge of a run that there is not
+        lambda saved: saved[2][0][0].update(outer_site={"module": 1}),
+        lambda saved: saved[2][0][0].update(outer_site=7),
+        lambda saved: saved[0].append(["\0", -1]),
+        lambda saved: saved.__setitem__(10, 7),
+    ],
+    ids=["run", "site", "no site", "class", "runs"],
+)
+def test_an_entry_that_no_judge_wrote_is_as_good_as_none(
+    tmp_path: Path, change: Callable[[list[Any]], None]
+) -> None:
+    path = write(tmp_path / "log.jsonl", RUNS[0], flags=FLAGS)
+    judge = LogJudge()
+    with path.open("rb") as stream:
+        judge.read("log", stream, 0)
+    data = logsaved.save(judge, 0)
+    assert logsaved.load(data, LogJudge(), "log", 0)
+
+    assert not logsaved.load(data[:-1], LogJudge(), "log", 0)
+    assert not logsaved.load(bytes([data[0] ^ 1]) + data[1:], LogJudge(), "log", 0)
+    body = msgspec.msgpack.decode(data[16:])
+    change(body)
+    again = msgspec.msgpack.encode(body)
+    assert not logsaved.load(hashlib.sha256(again).digest()[:16] + again, LogJudge(), "log", 0)

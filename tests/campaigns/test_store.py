@@ -16,7 +16,7 @@ from campaigning import altered, begin, drive, outcome_of, small_plan, timeless
 from sqlalchemy import Connection, Engine, event, func, select, text
 
 from harness.errors import TokenError, UsageError
-from stress.campaigns import parts, schema
+from stress.campaigns import parts, result, schema
 from stress.campaigns.parts import Outcome
 from stress.campaigns.plan import Job
 from stress.campaigns.store import Campaign, Store
@@ -251,7 +251,7 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
 
 def test_a_locked_store_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # SQLite itself gives up sooner.
-    monkeypatch.setattr("stress.campaigns.store._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("stress.campaigns.database._BUSY_SECONDS", 0.01)
     path = tmp_path / "locked.sqlite"
     with Store(str(path), make=True, patience=10.0) as store:
         campaign, key, outcome = entered(store)
@@ -271,7 +271,7 @@ def test_a_locked_store_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_store_that_stays_locked_is_given_up_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stress.campaigns.store._BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("stress.campaigns.database._BUSY_SECONDS", 0.1)
     path = tmp_path / "locked.sqlite"
     with Store(str(path), make=True, patience=0.2) as store:
         campaign, key, outcome = entered(store)
@@ -328,3 +328,45 @@ def test_the_store_is_read_as_one_of_a_stranger(store: Store) -> None:
 def pragma(engine: Engine, name: str) -> object:
     with engine.connect() as connection:
         return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+
+# -- stores of strangers --------------------------------------------------------------------------
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+
+
+def strange(folder: Path, script: str) -> str:
+    """A store with a part in it, and what somebody did to it."""
+    where = str(folder / "strange.sqlite")
+    with Store(where, make=True) as store:
+        _, key, outcome = entered(store)
+        store.commit(*key, outcome, 1.5)
+    with sqlite3.connect(where) as database:
+        database.executescript(script)
+    database.close()
+    return where
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (f"DROP TABLE losses; CREATE VIEW losses AS {ENDLESS}", "it has the view 'losses'"),
+        (
+            "CREATE TRIGGER t AFTER UPDATE ON parts BEGIN DELETE FROM parts; END",
+            "it has the trigger 't'",
+        ),
+        ("ALTER TABLE parts ADD COLUMN more AS (zeroblob(1000000000))", "parts computes 'more'"),
+        ("UPDATE campaigns SET name = '../../outside'", "a campaign's name is at most"),
+        ("UPDATE campaigns SET name = '..'", "a campaign's name is at most"),
+        ("UPDATE campaigns SET plan = 7", "is damaged"),
+        ("UPDATE parts SET schedules = 'many'", "is damaged"),
+        ("UPDATE parts SET failing = 'none'", "is damaged"),
+        ("UPDATE findings SET message = x'ff'", "is damaged"),
+        ("UPDATE sessions SET seconds = 'long'", "is damaged"),
+    ],
+)
+def test_a_store_of_a_stranger_is_refused_in_a_line(tmp_path: Path, script: str, said: str) -> None:
+    where = strange(tmp_path, script)
+    with pytest.raises(UsageError, match=said) as caught, Store(where, make=False) as store:
+        result.gather(store, store.campaign())
+    assert "\n" not in str(caught.value)

@@ -52,8 +52,12 @@ def test_no_reader_ends_in_anything_but_a_value_or_an_error_of_our_own() -> None
     assert done.stdout.splitlines()[-1].endswith("0 wrong, seed 1")
     # A fuzzer whose inputs are all refused at the door has looked at nothing.
     lines = done.stdout.splitlines()[:-1]
-    assert len(lines) == 17
-    assert sum("read" in line.partition(";")[2] for line in lines) >= 13
+    assert len(lines) == 20
+    assert sum("read" in line.partition(";")[2] for line in lines) >= 16
+    # As many of each kind, but for the few that cost most.
+    counts = [int(line[17:26].replace(",", "")) for line in lines]
+    assert sorted(counts)[3:] == [max(counts)] * 17
+    assert sum(counts) >= 1_500
 
 
 HARM = """
@@ -113,7 +117,7 @@ def test_an_input_of_the_fuzzer_is_a_function_of_seed_kind_and_index(
     for hashing in ("1", "2"):
         monkeypatch.setenv("PYTHONHASHSEED", hashing)
         made.append(fuzz(code=MADE).stdout)
-    assert made[0].count("\n") == 17 * 12
+    assert made[0].count("\n") == 20 * 12
     assert made[0] == made[1]
 
 
