@@ -298,7 +298,10 @@ def writeback(ctx: Context) -> None:
         expect(kernel.detach(vmo))
 
     def pager() -> None:
-        flush(kernel, vmo)
+        # Without reading: what a resize has cut off and brought back would have to come from here.
+        for page in kernel.dirty_ranges(vmo):
+            kernel.writeback_begin(vmo, page, 1)
+            kernel.writeback_end(vmo, page, 1)
         while kernel.serve_pager(vmo):
             pass
 
