@@ -14,10 +14,8 @@ from typing import Any, Final
 
 import fuzz_mutations as mutations
 
-from harness.predict.judge import BUDGET, SIZE_MAX
 from stress import audit_cache
 from stress.audit import audit_paths, render_text
-from stress.audit_cache import AuditCache
 from stress.campaigns import commands, parts, plan
 from stress.campaigns.plan import Job
 from stress.campaigns.schema import METADATA
@@ -133,8 +131,7 @@ def cache_reader(log: Path, folder: Path) -> tuple[list[bytes], Callable[[bytes,
     audit_cache.WORTH_BYTES = 0  # type: ignore[misc] # else only long logs have an entry
     cache = folder / "cache"
     audit_paths([log], cache=cache)
-    key = AuditCache(cache, (False, SIZE_MAX, BUDGET)).key(log)
-    entry = cache / key
+    (entry,) = (path for path in cache.iterdir() if not path.name.startswith("."))
 
     def read(data: bytes, _folder: Path) -> object:
         # With a checksum that is right: all others are refused by it.
