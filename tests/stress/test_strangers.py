@@ -100,13 +100,16 @@ def test_the_fuzzer_notices_what_does_harm() -> None:
 
 
 MADE = """
-import hashlib
+import hashlib, os, tempfile
 from pathlib import Path
 from fuzz import made
 from fuzz_readers import readers
-for reader in readers(Path()):
-    for index in range(12):
-        print(reader.name, index, hashlib.sha256(made(reader, 3, index)).hexdigest())
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    for reader in readers(Path()):
+        for index in range(12):
+            print(reader.name, index, hashlib.sha256(made(reader, 3, index)).hexdigest())
+    os.chdir("/")
 """
 
 
