@@ -60,6 +60,8 @@ _ATTEMPTS: Final = frozenset({"acquire", "compare-exchange", "sem-acquire", "try
 _NOWHERE: Final = frozenset({"sleep", "yield"})
 # To give up waiting for these is seen by nobody: they are found as they are.
 _LOOKED_FOR: Final = frozenset({"acquire", "join", "sem-acquire", "sleep"})
+# To wait for these may close a cycle.
+_CLOSING: Final = frozenset({"acquire", "join", "re-acquire", "read-acquire", "write-acquire"})
 _TAKES: Final = frozenset({"acquire", "re-acquire", "write-acquire"})
 
 # Objects that have no number of their own; those of a thread follow.
@@ -238,10 +240,15 @@ def _beside(thread: Thread) -> list[tuple[int, bool]]:
             more.append((_LENT, True))
     elif kind == "queue-assign":
         more.append((_LENT, True))
-    elif kind == "queue-wake" and len(obj.waiters) > 1:
-        more.append((_LENT, False))
+    elif kind == "queue-wake":
+        if obj.owner is not None and obj.waiters:
+            more.append((_LENT, True))
+        elif len(obj.waiters) > 1:
+            more.append((_LENT, False))
     elif kind == "interrupt" and obj.interruptible:
         more.append((obj.obj.address, True))
+        if getattr(obj.obj, "owner", None) is not None:
+            more.append((_LENT, True))
     elif kind == "read-acquire" and any(w.kind == "write-acquire" for w in obj.wanters):
         # The writer is found waiting, which keeps further readers out.
         more.append((obj.address, True))
@@ -265,9 +272,13 @@ def _announcing(thread: Thread) -> tuple[tuple[int, bool], ...]:
             (thread.obj.address, not thread.enabled),
             (_interrupted(thread), not thread.enabled),
         )
+    # To wait may close a cycle, which one that wakes from a queue with an owner would break.
+    awaited = thread.owned or thread.wanters or any(lock.wanters for lock in thread.held)
+    closes = awaited and thread.kind in _CLOSING and any(t.owned for t in thread.engine.threads)
+    lent = ((_LENT, False),) if closes else ()
     if thread.kind == "write-acquire" and thread.obj.prefer == "writer":
-        return ((thread.obj.address, True),)
-    return ()
+        return ((thread.obj.address, True), *lent)
+    return lent
 
 
 def depend(one: Footprint, other: Footprint) -> bool:

@@ -334,6 +334,41 @@ def test_a_deadlock_that_another_could_have_prevented_hides_nothing() -> None:
     assert {"deadlock", "exception"} <= set(report.failing)
 
 
+@pytest.mark.parametrize("how", ["interrupt", "wake"])
+def test_a_deadlock_that_another_would_have_broken_is_found(how: str) -> None:
+    """The owner's wait closes a cycle through a queue, which the waker would have opened."""
+
+    def program() -> None:
+        queue, lock, cell = WaitQueue("q"), Mutex("m"), Shared(0)
+
+        def owner() -> None:
+            queue.assign_owner(current_thread())
+            cell.get()
+            with lock:
+                pass
+            queue.assign_owner(None)
+
+        def waiter() -> None:
+            with lock:
+                queue.block(interruptible=True)
+
+        sleeping = spawn(waiter)
+
+        def waker() -> None:
+            if how == "interrupt":
+                sleeping.interrupt()
+            else:
+                queue.wake()
+            cell.set(1)
+
+        parallel(owner, waker)
+
+    report = explore(program, "dpor", schedules=None, stop_at_first=False)
+
+    assert _found(every(program)) == _found(report)
+    assert "deadlock" in report.failing
+
+
 def test_a_step_into_a_deadlock_may_be_the_way_past_it_once_another_has_gone_first() -> None:
     """It must not sleep: nothing that it touched tells that the waiter was woken meanwhile."""
 
