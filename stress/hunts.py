@@ -14,10 +14,11 @@ from typing import Final
 
 from harness.errors import UsageError
 from harness.explore import Setup
-from stress import catalogue, work
+from stress import catalogue, mutants, work
 from stress.catalogue import Scenario, Spec, check, discover
 from stress.mutants import Mutant
 from stress.pool import Crash, Task, run_tasks
+from stress.program import PROGRAM
 from stress.reduce import oracle_of
 from stress.runner import Options
 from stress.work import Conclusion, Found
@@ -163,6 +164,8 @@ def defect_quarries(only: Sequence[str] = ()) -> list[Quarry]:
             shows.setdefault(defect, entry)
     for defect in only:
         if defect not in shows:
+            if any(mutant.id == defect for mutant in mutants.read()):
+                raise UsageError(f"{defect} is a mutant: `{PROGRAM} mutants --only {defect}`")
             raise catalogue.unknown("defect", defect, sorted(shows))
     quarries = []
     for defect in sorted(only or shows):

@@ -145,6 +145,8 @@ def choose(mutants: Sequence[Mutant], only: Iterable[str]) -> list[Mutant]:
     known = [mutant.id for mutant in mutants]
     for name in wanted:
         if name not in known:
+            if name in {each for entry in catalogue.discover().values() for each in entry.defects}:
+                raise UsageError(f"{name} is a latent defect: `{PROGRAM} defects --only {name}`")
             raise catalogue.unknown("mutant", name, known)
     return [mutant for mutant in mutants if not wanted or mutant.id in wanted]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -421,6 +421,7 @@ def export(name: str, where: str, output: Path | None, form: str, *, json: bool)
     """``campaign export``."""
     if form not in FORMATS:
         raise UsageError(f"--format is {' or '.join(FORMATS)}, got {form!r}")
+    write = _write_csv if form == "csv" else _parquet()
     with Store(where or str(DEFAULT), make=False) as store:
         campaign = store.campaign(name)
         tables = {table: store.rows(campaign, table) for table in _TABLES}
@@ -430,7 +431,7 @@ def export(name: str, where: str, output: Path | None, form: str, *, json: bool)
         folder.mkdir(parents=True, exist_ok=True)
         for table, (columns, rows) in tables.items():
             path = folder / f"{table}.{form}"
-            (_write_csv if form == "csv" else _write_parquet)(path, columns, rows)
+            write(path, columns, rows)
             written.append(str(path))
     except OSError as error:
         raise UsageError(f"cannot write {error.filename or folder}: {error.strerror}") from None
@@ -449,7 +450,8 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         writer.writerows(rows)
 
 
-def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _parquet() -> Callable[[Path, Sequence[str], Sequence[Sequence[Any]]], None]:
+    """What writes a table, once it is known to be here."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -457,5 +459,9 @@ def _write_parquet(path: Path, columns: Sequence[str], rows: Sequence[Sequence[A
         raise UsageError(
             "--format parquet needs pyarrow: pip install 'lockloom[parquet]'"
         ) from None
-    made = pa.table({name: [row[at] for row in rows] for at, name in enumerate(columns)})
-    parquet.write_table(made, path)
+
+    def write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        made = pa.table({name: [row[at] for row in rows] for at, name in enumerate(columns)})
+        parquet.write_table(made, path)
+
+    return write

@@ -8,7 +8,6 @@ SQLite keeps whatever somebody puts there.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,7 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from harness.errors import UsageError
 from stress.artefacts import make_ignored
@@ -39,7 +38,8 @@ def engine(where: str, *, make: bool) -> Engine:
         raise UsageError(f"--store is a file or a database URL: {error}") from None
     except ImportError as error:
         raise UsageError(
-            f"--store {url.get_backend_name()} needs the package {error.name}; install it"
+            f"--store {url.get_backend_name()} needs its driver beside the extra: "
+            f"pip install 'lockloom[campaign]' {error.name}"
         ) from None
     if engine.dialect.name == "sqlite":
         _settle_sqlite(engine)
@@ -69,13 +69,15 @@ def _settle_sqlite(engine: Engine) -> None:
             "synchronous=NORMAL",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        # Refused where the file may only be read, or is locked: whoever made it has set it.
-        with contextlib.suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA journal_mode=WAL")
 
     @event.listens_for(engine, "begin")
     def _begins(connection: Connection) -> None:
         writes = connection.get_execution_options().get("writes", False)
+        if writes:
+            # Not as it is opened: the file stays as it is for who only reads. Refused where it is
+            # locked, as the transaction will be.
+            with contextlib.suppress(OperationalError):
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL").close()
         # One that reads first and writes later could find that somebody else wrote in between.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

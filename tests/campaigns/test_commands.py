@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from campaigning import begin, small_plan
 from kill_campaigns import Rig
 from stress_cli import TOYS, Cli, Ran, environment, run_stress
+
+from stress.campaigns.store import Store
 
 PLAN = """
 seeds = "0-5"
@@ -214,6 +217,27 @@ def test_without_dask_it_says_what_to_install(call: Cli, monkeypatch: pytest.Mon
 
     assert ran.code == 2
     assert "pip install 'lockloom[cluster]'" in ran.error
+
+
+def test_without_pyarrow_nothing_is_left_behind(call: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store("s.sqlite", make=True) as store:
+        begin(store, small_plan())
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    ran = call("campaign", "export", "--store", "s.sqlite", "--format", "parquet", "-o", "tables")
+
+    assert ran.code == 2
+    assert "pip install 'lockloom[parquet]'" in ran.error
+    assert not Path("tables").exists()
+
+
+def test_without_a_driver_it_says_what_to_install(
+    call: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    ran = call("campaign", "list", "--store", "postgresql+psycopg://localhost/x")
+
+    assert ran.code == 2
+    assert "pip install 'lockloom[campaign]' psycopg" in ran.error
 
 
 def test_without_the_extra_it_says_what_to_install(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -323,6 +324,25 @@ def test_the_store_is_read_as_one_of_a_stranger(store: Store) -> None:
         return
     assert pragma(store._engine, "trusted_schema") == 0
     assert pragma(store._engine, "journal_mode") == "wal"
+
+
+def test_who_only_reads_leaves_the_file_as_it_is(tmp_path: Path) -> None:
+    """The write-ahead log is for who writes: to go on with a campaign brings it back."""
+    path = tmp_path / "theirs.sqlite"
+    with Store(str(path), make=True) as store:
+        begin(store, small_plan())
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=DELETE")
+    before = path.read_bytes()
+
+    with Store(str(path), make=False) as store:
+        campaign = store.campaign("it")
+        assert store.done(campaign) == set()
+        assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+    with Store(str(path), make=False) as store:
+        store.begin(campaign, 1, "here")
+        assert pragma(store._engine, "journal_mode") == "wal"
 
 
 def pragma(engine: Engine, name: str) -> object:
