@@ -25,6 +25,7 @@ from stress import verify as verifying
 from stress.campaigns import cli as campaigns_cli
 from stress.cli_options import (
     Catalogue,
+    Corpus,
     Debug,
     Depth,
     Faults,
@@ -169,6 +170,7 @@ def _main_job(
     ] = None,
     jobs: Jobs = None,
     json: Json = False,
+    corpus: Corpus = None,
     log_file: LogFile = None,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -187,7 +189,7 @@ def _main_job(
     from stress import main_job
 
     options = _options(seed=seed, jobs=jobs, seconds=seconds)
-    return main_job.run(options, json=json, quiet=quiet, log_file=log_file)
+    return main_job.run(options, json=json, quiet=quiet, log_file=log_file, corpus=corpus)
 
 
 @app.command("list", help=help_texts.LIST, short_help="List the scenarios.")
@@ -240,6 +242,7 @@ def _run(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on after a scenario's first failure.")
     ] = False,
+    corpus: Corpus = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
@@ -271,6 +274,7 @@ def _run(
         params=param or [],
         lock_log=lock_log,
         html=html,
+        corpus=corpus,
     )
 
 

@@ -34,6 +34,10 @@ LockLogStacks: TypeAlias = Annotated[
 LogFile: TypeAlias = Annotated[
     Path | None, typer.Option("--log-file", help="Also log to this file, as JSON lines.")
 ]
+Corpus: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--corpus", help="Known races, a file or a folder: replayed first."),
+]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks of our errors.")]
 
 # -- what runs -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
@@ -21,7 +21,17 @@ from harness.errors import ReplayDivergence, UsageError
 from harness.search.named import Named
 from harness.trace.packed import check, packing
 from harness.trace.token import PREFIX, Token, decode
-from stress import catalogue, console, documents, given, hunts, lock_order, mutants, work
+from stress import (
+    catalogue,
+    console,
+    documents,
+    exit_codes,
+    given,
+    hunts,
+    lock_order,
+    mutants,
+    work,
+)
 from stress.artefacts import writable
 from stress.catalogue import Spec
 from stress.exit_codes import ExitCode, of_verdict
@@ -29,8 +39,11 @@ from stress.hunts import Bag
 from stress.pictures import Pictures, check_stacks
 from stress.pool import call_fresh
 from stress.program import PROGRAM
-from stress.runner import Options, Report, Run
+from stress.runner import SCHEDULES_DEFAULT, Options, Report, Run
 from stress.work import Replayed
+
+if TYPE_CHECKING:
+    from stress.triage.corpus import Standings
 
 _NAMED_BYTES_MAX: Final = 1 << 26
 
@@ -132,8 +145,9 @@ def run(
     params: Sequence[str] = (),
     lock_log: Path | None = None,
     html: Path | None = None,
+    corpus: Path | None = None,
 ) -> ExitCode:
-    """``run``: explore scenarios and report what was found."""
+    """``run``: explore scenarios and report what was found, after the known races."""
     specs = [
         Spec(entry.name, revision=revision, faults=faults) for entry in catalogue.select(names)
     ]
@@ -152,19 +166,41 @@ def run(
             log = stack.enter_context(open_log(lock_log, "--lock-log")).write
         running = Run(specs, options, watcher, counted=bool(names), log=log)
         say(console.seed_line(options.seed), json=json)
+        known = None if corpus is None else known_races(corpus, options, json=json)
         report = running.run()
     lock_order.log_report(report)
     document = documents.of_report(report)
+    if known is not None:
+        document |= {
+            "verdict": exit_codes.worst([report.verdict, known.verdict]),
+            "corpus": known.document(),
+        }
     if html is not None:
-        html.write_text(_campaign_page(report, document), encoding="utf-8")
+        html.write_text(_campaign_page(report, document, known), encoding="utf-8")
     if json:
         print(documents.encode(document))
     else:
         show_report(report)
+        if known is not None:
+            console.show(f"{document['verdict']}, with the known races: {known.counted()}")
         if lock_log is not None:
             console.show(f"audit the lock log: {PROGRAM} audit {lock_log}")
     say(console.seed_line(options.seed, last=True, mode=options.mode), json=json)
-    return ExitCode.INTERRUPTED if report.interrupted else of_verdict(report.verdict)
+    return ExitCode.INTERRUPTED if report.interrupted else of_verdict(document["verdict"])
+
+
+def known_races(path: Path, options: Options, *, json: bool) -> Standings:
+    """``--corpus``: what became of the races of a corpus, before anything else runs.
+
+    Where a schedule no longer fits, as many are searched as a scenario of the run has.
+
+    Raises:
+        UsageError: The corpus cannot be read.
+    """
+    from stress.triage import corpus
+
+    search = options.schedules or SCHEDULES_DEFAULT
+    return corpus.judge(path, search=search, jobs=options.jobs, json=json)
 
 
 @contextmanager
@@ -180,13 +216,14 @@ def open_log(path: Path, option: str) -> Iterator[IO[bytes]]:
         yield log
 
 
-def _campaign_page(report: Report, document: documents.Document) -> str:
+def _campaign_page(report: Report, document: documents.Document, known: Standings | None) -> str:
     from stress import run_page
 
     names = [result.entry.name for result in report.results]
     found = [found for result in report.results for found in result.found]
+    parts = [] if known is None else [known.part()]
     return run_page.page(
-        {**document, "lock_order": {"edges": sorted(report.lock_rules().edges)}},
+        {**document, "parts": parts, "lock_order": {"edges": sorted(report.lock_rules().edges)}},
         names[0] if len(names) == 1 else f"{len(names)} scenarios",
         text="\n\n".join(each.text for each in found),
         easier={each.failure.token: each.best.token for each in found},

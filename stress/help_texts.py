@@ -56,12 +56,17 @@ Examples:
   python -m stress run commit-evict --schedules 20000 --strategy pct --depth 4
   python -m stress run 'commit*' --seconds 30 --seed auto --lock-log locks.jsonl.gz
   python -m stress run --html report.html
+  python -m stress run --corpus races.toml        known races first
 
 Explore scenarios. Without names all of them; then the canary must be found and the vacuous one
 come out inconclusive, and neither decides the verdict of the run.
 
 With --predict N the first N schedules of each are judged as `audit` judges their log; a deadlock
 that is predicted is run, and fails the run where it is reached.
+
+With --corpus the known races of a file or a folder are replayed first, as `corpus` does; where a
+schedule no longer fits, as many are searched as each scenario has. One that still fails fails the
+run; one that gives no answer makes it inconclusive.
 """)
 
 REPLAY: Final = _said("""\

@@ -33,6 +33,7 @@ from stress.hunts import Bag
 from stress.lock_order import Judgement
 from stress.program import PROGRAM
 from stress.runner import Options, Report, Run
+from stress.triage.corpus import Standings
 
 # About a minute on two cores, start to end, is what people wait for without leaving.
 SECONDS_DEFAULT: Final = 45.0
@@ -71,6 +72,7 @@ class Outcome:
     parts: list[Part]
     folder: Path
     commands: list[str]
+    known: Standings | None
 
     @property
     def interrupted(self) -> bool:
@@ -83,11 +85,19 @@ class Outcome:
         return exit_codes.worst([part.verdict for part in self.parts])
 
 
-def run(options: Options, *, json: bool, quiet: bool, log_file: Path | None) -> ExitCode:
+def run(
+    options: Options,
+    *,
+    json: bool,
+    quiet: bool,
+    log_file: Path | None,
+    corpus: Path | None = None,
+) -> ExitCode:
     """Do it all.
 
     Args:
         options: Seed, jobs and time; the rest is fixed.
+        corpus: Known races that are replayed first, beside the time.
         json: One document instead of the summary.
         quiet: No progress.
         log_file: Where the records go; None puts them into the run's folder.
@@ -105,6 +115,7 @@ def run(options: Options, *, json: bool, quiet: bool, log_file: Path | None) -> 
     logging_setup.configure(quiet=quiet, log_file=log_file or folder / "log.jsonl")
     commands.say(console.seed_line(options.seed), json=json)
     seconds = SECONDS_DEFAULT if options.seconds is None else options.seconds
+    known = None if corpus is None else commands.known_races(corpus, options, json=json)
     report = _explore(specs, options, seconds * _EXPLORING, folder, quiet=quiet)
     bag = Bag([]) if report.interrupted else _rediscover(options)
     order = None if report.interrupted else lock_order.judge(report)
@@ -112,9 +123,10 @@ def run(options: Options, *, json: bool, quiet: bool, log_file: Path | None) -> 
         report,
         bag,
         order,
-        _judge(report, bag, order, folder.path),
+        _judge(report, bag, order, folder.path, known),
         folder.path,
         _follow(folder, bag),
+        known,
     )
     lock_order.log_report(report)
     commands.log_bag(bag, options.seed)
@@ -151,8 +163,11 @@ def _rediscover(options: Options) -> Bag:
 # -- judging ------------------------------------------------------------------------------------
 
 
-def _judge(report: Report, bag: Bag, order: Judgement | None, folder: Path) -> list[Part]:
-    parts = [_clean(report), *_self_checks(report)]
+def _judge(
+    report: Report, bag: Bag, order: Judgement | None, folder: Path, known: Standings | None
+) -> list[Part]:
+    parts = [] if known is None else [Part(**known.part())]
+    parts += [_clean(report), *_self_checks(report)]
     if order is not None:
         parts += [_defects(bag), _order(order), _audit(folder / "locks.jsonl.gz")]
     return parts
@@ -255,6 +270,7 @@ def _document(outcome: Outcome) -> documents.Document:
             "unseen": [list(edge) for edge in order.unseen],
             "findings": order.findings,
         },
+        **({} if outcome.known is None else {"corpus": outcome.known.document()}),
         "folder": str(outcome.folder),
         "commands": outcome.commands,
     }

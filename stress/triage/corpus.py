@@ -1,9 +1,10 @@
 """``corpus``: a committed file of known races, and which of them are fixed.
 
-A TOML file, one ``[[race]]`` each with ``token`` and, as far as they are known, ``title``,
-``since`` (a date, a release), ``message`` (what the failure said) and ``schedule``: a file with its
-named operations, in the folder of the corpus or below it. A token alone ends at the first edit that
-moves one of its choices.
+``run`` and the main job ask the same first with ``--corpus``. A TOML file, one ``[[race]]`` each
+with ``token`` and, as far as they are known, ``title``, ``since`` (a date, a release), ``message``
+(what the failure said) and ``schedule``: a file with its named operations, in the folder of the
+corpus or below it. A token alone ends at the first edit that moves one of its choices. A folder is
+all such files in it, in the order of their names.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import datetime as dt
 import json as json_text
 import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,12 +71,50 @@ class Known:
     since: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """What became of the races of a corpus.
+
+    Attributes:
+        path: Of the corpus.
+        judged: Every race, in the order of the file.
+    """
+
+    path: Path
+    judged: list[tuple[Known, Standing]]
+
+    @property
+    def verdict(self) -> str:
+        """The worst; ``inconclusive`` where there is no race."""
+        return worst([_VERDICTS[standing.state] for _, standing in self.judged])
+
+    def count(self, state: State) -> int:
+        """How many races stand so."""
+        return sum(standing.state == state for _, standing in self.judged)
+
+    def counted(self) -> str:
+        """How many of each, on one line."""
+        counts = [(self.count(state), said) for state, said in _SAID.items()]
+        parts = [f"{count} {said}" for count, said in counts if count]
+        return ", ".join(parts) or f"{self.path} holds no race"
+
+    def part(self) -> documents.Document:
+        """A line of a summary."""
+        return {"name": "known races", "verdict": self.verdict, "detail": self.counted()}
+
+    def document(self) -> documents.Document:
+        """``corpus --json``."""
+        return {"verdict": self.verdict, "races": [_race(*each) for each in self.judged]}
+
+
 def read(path: Path) -> list[Known]:
-    """The races in a file.
+    """The races in a file, or in all files of a folder.
 
     Raises:
         UsageError: It cannot be read, or an entry makes no sense; the message says which.
     """
+    if path.is_dir():
+        return [known for file in sorted(path.glob("*.toml")) for known in read(file)]
     written = read_toml(path, "the corpus", _File, "is no corpus", bytes_max=_FILE_BYTES_MAX)
     found = []
     for number, entry in enumerate(written.race, 1):
@@ -113,16 +151,18 @@ def _since(value: Any) -> str:
     return str(value)
 
 
-def replay(path: Path, *, search: int, jobs: int, json: bool) -> ExitCode:
-    """The command without ``--add``: every race again.
+def judge(path: Path, *, search: int, jobs: int, json: bool) -> Standings:
+    """Ask for every race, and tell of each as its answer comes.
+
+    Args:
+        path: Of the corpus.
+        search: Schedules to search where one no longer fits; 0 for none.
+        jobs: Worker processes of such a search.
+        json: Whether standard output is for a document.
 
     Raises:
         UsageError: The corpus cannot be read.
     """
-    if search < 0:
-        raise UsageError(f"--search must be at least 0, got {search}")
-    if jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, got {jobs}")
     place = Place()
     judged = []
     for known in read(path):
@@ -134,37 +174,42 @@ def replay(path: Path, *, search: int, jobs: int, json: bool) -> ExitCode:
             + ("" if standing.state == "passes" else f"\n    {known.race.text}"),
             json=json,
         )
-    verdict = worst([_VERDICTS[standing.state] for _, standing in judged])
+    return Standings(path, judged)
+
+
+def replay(path: Path, *, search: int, jobs: int, json: bool) -> ExitCode:
+    """The command without ``--add``: every race again.
+
+    Raises:
+        UsageError: The corpus cannot be read.
+    """
+    if search < 0:
+        raise UsageError(f"--search must be at least 0, got {search}")
+    if jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, got {jobs}")
+    found = judge(path, search=search, jobs=jobs, json=json)
     if json:
-        print(documents.encode(_document(verdict, judged)))
+        print(documents.encode(found.document()))
     else:
-        counts = Counter(_SAID[standing.state] for _, standing in judged)
-        parts = [f"{counts[said]} {said}" for said in _SAID.values() if counts[said]]
-        say(f"{verdict}: {', '.join(parts) or f'{path} holds no race'}", json=json)
-        if counts["no longer fits"] and not search:
+        say(f"{found.verdict}: {found.counted()}", json=json)
+        if found.count("unfit") and not search:
             say("--search N looks for those that no longer fit, in N schedules each", json=json)
-    return of_verdict(verdict)
+    return of_verdict(found.verdict)
 
 
-def _document(verdict: str, judged: list[tuple[Known, Standing]]) -> documents.Document:
-    """``corpus --json``."""
-    races = []
-    for known, standing in judged:
-        token = known.race.token
-        races.append(
-            {
-                "title": known.title,
-                "since": known.since,
-                "token": known.race.text,
-                "scenario": token.meta["scenario"],
-                "kind": token.kind,
-                "fingerprint": token.fingerprint,
-                "state": _SAID[standing.state],
-                "how": standing.how,
-                "said": standing.said,
-            }
-        )
-    return {"verdict": verdict, "races": races}
+def _race(known: Known, standing: Standing) -> documents.Document:
+    token = known.race.token
+    return {
+        "title": known.title,
+        "since": known.since,
+        "token": known.race.text,
+        "scenario": token.meta["scenario"],
+        "kind": token.kind,
+        "fingerprint": token.fingerprint,
+        "state": _SAID[standing.state],
+        "how": standing.how,
+        "said": standing.said,
+    }
 
 
 def add(path: Path, text: str, *, title: str, since: str, json: bool) -> ExitCode:
@@ -175,6 +220,8 @@ def add(path: Path, text: str, *, title: str, since: str, json: bool) -> ExitCod
     """
     text = text.strip()
     token = decode(text)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the file in it that shall have the race")
     if text.startswith(FILE_PREFIX):
         raise UsageError("the token names a file that stays on this machine; minimize it first")
     for known in read(path) if path.exists() else []:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import till
-from stress_cli import Cli, Ran
+from stress_cli import PACKAGES, Cli, Ran
 
 
 @pytest.fixture
@@ -108,6 +108,70 @@ def test_wrong_usage_is_one_line(stress: Cli, text: str, args: list[str], said: 
 
     assert ran.code == 2
     assert said in ran.error
+
+
+@pytest.mark.once
+def test_known_races_come_first_and_decide_with_the_run(
+    call: Cli, racy_token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among the toys there is no till, so nothing can be said of its race."""
+    monkeypatch.setenv("PYTHONPATH", PACKAGES)
+    folder = Path("races")
+    folder.mkdir()
+    run = "run", "toy-clean", "--schedules", "20", "--jobs", "1", "--corpus", folder
+    (folder / "b.toml").write_text(f'[[race]]\ntoken = "{racy_token}"\n')
+    ran = call(*run)
+    lines = ran.out.splitlines()
+    assert ran.code == 3
+    assert lines[:2] == ["seed 0", "no answer       assertion in till"]
+    assert lines[-2] == "inconclusive, with the known races: 1 no answer"
+
+    (folder / "a.toml").write_text(f'[[race]]\ntoken = "{till.CANARY}"\n')
+    ran = call(*run, "--json", "--html", "run.html")
+    assert ran.code == 1
+    assert (ran.json["verdict"], ran.json["scenarios"][0]["verdict"]) == ("fail", "pass")
+    assert ran.json["corpus"]["verdict"] == "fail"
+    found = [(race["scenario"], race["state"]) for race in ran.json["corpus"]["races"]]
+    assert found == [("canary", "still fails"), ("till", "no answer")]
+    assert "1 still fails, 1 no answer" in Path("run.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.once
+def test_a_run_searches_for_a_known_race_that_no_longer_fits(
+    cli: Cli, tmp_path: Path, racy_token: str
+) -> None:
+    till.write(tmp_path / "scenarios", till.CAREFUL)
+    (tmp_path / "races.toml").write_text(f'[[race]]\ntoken = "{racy_token}"\n')
+    run = "run", "till", "--schedules", "60", "--corpus", "races.toml", "--json"
+    ran = cli(*run, scenarios=tmp_path / "scenarios")
+
+    assert ran.code == 0, ran.err
+    (race,) = ran.json["corpus"]["races"]
+    assert (race["state"], race["how"]) == ("fixed", "search")
+    assert "searched 60 schedules" in race["said"]
+
+
+def test_a_run_with_an_empty_corpus_proves_nothing(call: Cli) -> None:
+    ran = call("run", "toy-clean", "--schedules", "5", "--jobs", "1", "--corpus", write(""))
+
+    assert ran.code == 3
+    assert ran.out.splitlines()[-2].endswith("known races: races.toml holds no race")
+
+
+@pytest.mark.parametrize("command", [[], ["run", "toy-clean"]], ids=["main job", "run"])
+def test_a_corpus_is_read_before_anything_runs(call: Cli, command: list[str]) -> None:
+    ran = call(*command, "--jobs", "1", "--corpus", write("[[race]]\n"))
+
+    assert ran.code == 2
+    assert ran.out == "seed 0\n"
+    assert "is no corpus" in ran.error
+
+
+def test_a_race_is_added_to_a_file(call: Cli, tmp_path: Path) -> None:
+    ran = call("corpus", tmp_path, "--add", till.CANARY)
+
+    assert ran.code == 2
+    assert "is a folder; name the file in it" in ran.error
 
 
 def test_a_corpus_that_is_not_there_is_named(stress: Cli) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from stress_cli import Ran, environment, run_stress
+from till import CANARY
 
 pytestmark = pytest.mark.once
 
@@ -126,17 +127,20 @@ def test_a_person_reads_the_result_at_the_end(job: Job) -> None:
 
 
 @pytest.mark.slow
-def test_a_planted_finding_fails_it(tmp_path: Path) -> None:
+def test_a_planted_finding_and_a_known_race_fail_it(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(
         "from harness import parallel, yield_now\n"
         "from stress.catalogue import scenario\n"
         "@scenario('bad', summary='always fails')\n"
         "def bad(ctx):\n    parallel(yield_now, yield_now)\n    assert not 'planted'\n"
     )
-    ran = shortened(tmp_path, 5, "--json", scenarios=tmp_path)
-    clean = next(part for part in ran.json["parts"] if part["name"].startswith("scenarios"))
+    (tmp_path / "races.toml").write_text(f'[[race]]\ntoken = "{CANARY}"\n')
+    ran = shortened(tmp_path, 5, "--json", "--corpus", "races.toml", scenarios=tmp_path)
+    known, clean, *_ = ran.json["parts"]
 
     assert ran.code == 1
     assert (ran.json["verdict"], clean["verdict"]) == ("fail", "fail")
+    assert (known["verdict"], known["detail"]) == ("fail", "1 still fails")
+    assert [race["state"] for race in ran.json["corpus"]["races"]] == ["still fails"]
     left = tmp_path / ran.json["folder"] / "results.json"
     assert json.loads(left.read_text()) == ran.json
