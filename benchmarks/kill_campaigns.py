@@ -1,7 +1,7 @@
 """Campaigns that are killed at random instants, and must end with the result of an undisturbed one.
 
     python benchmarks/kill_campaigns.py [--campaigns N] [--seed K] [--jobs J]
-                                        [--store URL] [--cluster]
+                                        [--store URL] [--cluster local|apart]
 
 Each campaign is disturbed a few times, every time in one of these ways, at an instant that is drawn
 from the seed (the first may come before the store exists):
@@ -15,8 +15,12 @@ from the seed (the first may come before the store exists):
 
 Then it is resumed and left alone. Its canonical result must equal, byte by byte, that of a campaign
 with the same plan that nobody disturbed. Needs Linux, for /proc. With --store, a database URL, only
-the processes are killed. With --cluster each session has a Dask cluster of its own: the scheduler
-is killed with the session's process, workers and the processes of their parts each by themselves.
+the processes are killed. With --cluster local each session has a Dask cluster of its own: the
+scheduler is killed with the session's process, workers and the processes of their parts each by
+themselves. With --cluster apart scheduler and workers are processes beside the session, which
+outlive it; one more way is then
+
+    scheduler   kill -9 of the scheduler; the next session has another one, and other workers
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ from typing import Any, Final
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 WAYS: Final = ("worker", "parent", "all", "disk", "lock")
+_APART: Final = "apart"
 _DISK_BYTES: Final = 4 << 20
 _NAME: Final = "killed"
 PLAN: Final = """
@@ -86,7 +91,7 @@ class Rig:
         plan: str = PLAN,
         store: str = "",
         name: str = _NAME,
-        cluster: bool = False,
+        cluster: str = "",
         variables: Mapping[str, str] | None = None,
     ) -> None:
         """Make them.
@@ -97,11 +102,12 @@ class Rig:
             plan: As TOML.
             store: A database URL; empty for a file in the folder.
             name: Of the campaign.
-            cluster: Run the parts on Dask.
+            cluster: Run the parts on Dask: ``local``, or ``apart`` from the session.
             variables: The environment of the sessions; None for that of this script.
         """
         self._variables = environment() if variables is None else variables
-        self._cluster = ["--cluster", "local"] if cluster else []
+        self._cluster = cluster
+        self._dask = Dask(jobs, self._variables) if cluster == _APART else None
         self.folder = folder
         self._jobs = jobs
         self._url = store
@@ -116,8 +122,12 @@ class Rig:
         words = ["resume", self._name]
         if self.entered() is None:
             words = ["run", "plan.toml", "--name", self._name]
-        words += ["--store", self._url or str(self.store), "--jobs", str(self._jobs), "--json"]
-        words += self._cluster
+        words += ["--store", self._url or str(self.store), "--json"]
+        if self._dask is not None:
+            words += ["--cluster", self._dask.address()]
+        else:
+            words += ["--jobs", str(self._jobs)]
+            words += ["--cluster", self._cluster] if self._cluster else []
         return subprocess.Popen(  # noqa: S603 - ours
             [sys.executable, "-m", "stress", "campaign", *words],
             cwd=self.folder,
@@ -175,6 +185,11 @@ class Rig:
         result: dict[str, Any] = json.loads(out)["result"]
         return result
 
+    def close(self) -> None:
+        """End what runs beside the sessions."""
+        if self._dask is not None:
+            self._dask.close()
+
     # -- disturbances ---------------------------------------------------------------------------
 
     def disturb(self, way: str, parts: int, draw: random.Random) -> bool:
@@ -195,14 +210,17 @@ class Rig:
         return running
 
     def _strike(self, way: str, process: subprocess.Popen[bytes], draw: random.Random) -> None:
-        workers = children(process.pid)
+        workers = children(process.pid if self._dask is None else self._dask.workers)
         if way == "worker" and workers:
             kill(draw.choice(workers))
+        elif way == "scheduler" and self._dask is not None:
+            kill(self._dask.scheduler)
         elif way == "parent":
             kill(process.pid)
         elif way == "all":
             for pid in draw.sample([process.pid, *workers], 1 + len(workers)):
                 kill(pid)
+            self.close()
         elif way == "disk":
             with self._full(process.pid):
                 self._wait(process, draw)
@@ -210,7 +228,8 @@ class Rig:
             self._hold(process, draw)
         if way in ("parent", "all"):
             process.wait()
-            gone(workers)
+            if self._dask is None or way == "all":
+                gone(workers)
 
     def _wait(self, process: subprocess.Popen[bytes], draw: random.Random) -> None:
         """Keep things as bad as they are for a while; one campaign in two is killed meanwhile."""
@@ -247,6 +266,67 @@ class Rig:
             database.execute("BEGIN IMMEDIATE")
             self._wait(process, draw)
             database.execute("ROLLBACK")
+
+
+class Dask:
+    """A scheduler and its workers, processes of their own."""
+
+    def __init__(self, jobs: int, variables: Mapping[str, str]) -> None:
+        """None of them is started yet."""
+        self._jobs = jobs
+        self._variables = variables
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="kill-campaigns-dask-")
+        self._address = ""
+
+    @property
+    def scheduler(self) -> int:
+        """The process."""
+        return self._running[0].pid
+
+    @property
+    def workers(self) -> int:
+        """The process that keeps the workers, and starts another where one has died."""
+        return self._running[-1].pid
+
+    def address(self) -> str:
+        """Of the scheduler; where one of the two has ended, both are started anew."""
+        if self._running and all(process.poll() is None for process in self._running):
+            return self._address
+        self.close()
+        said = Path(self._folder.name) / "scheduler.json"
+        said.unlink(missing_ok=True)
+        self._start("scheduler", "--port", "0", "--scheduler-file", str(said))
+        until = time.monotonic() + 120
+        while not self._address:
+            if time.monotonic() > until:
+                raise SystemExit("Dask's scheduler does not start")
+            time.sleep(0.05)
+            with contextlib.suppress(OSError, ValueError):
+                self._address = json.loads(said.read_text(encoding="utf-8"))["address"]
+        each = ["--nthreads", "1", "--memory-limit", "0", "--local-directory", self._folder.name]
+        self._start("worker", self._address, "--nworkers", str(self._jobs), *each)
+        return self._address
+
+    def _start(self, what: str, *args: str) -> None:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *args]
+        self._running.append(
+            subprocess.Popen(  # noqa: S603 - ours
+                [*command, "--host", "127.0.0.1", "--no-dashboard"],
+                env=self._variables,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+
+    def close(self) -> None:
+        """``kill -9`` of all of them."""
+        for process in reversed(self._running):
+            for pid in (process.pid, *children(process.pid)):
+                kill(pid)
+            process.wait()
+        self._running.clear()
+        self._address = ""
 
 
 def environment() -> dict[str, str]:
@@ -323,10 +403,11 @@ def one(number: int, planned: int, given: argparse.Namespace) -> tuple[Tally, An
     store = given.store
     draw = random.Random(f"{given.seed}:{number}")
     tally = Tally()
-    ways = WAYS[:3] if store else WAYS
-    with small_disk() as folder:
+    ways = (*(WAYS[:3] if store else WAYS), *(["scheduler"] if given.cluster == _APART else []))
+    with small_disk() as folder, contextlib.ExitStack() as stack:
         name = f"{_NAME}-{os.getpid()}-{number}"
         rig = Rig(folder, jobs=given.jobs, store=store, name=name, cluster=given.cluster)
+        stack.callback(rig.close)
         instants = sorted(draw.randrange(planned - 2) for _ in range(draw.randint(2, 5)))
         if draw.random() < 0.3:
             instants[0] = 0
@@ -346,7 +427,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--store", default="", help="a database URL")
-    parser.add_argument("--cluster", action="store_true", help="run the parts on Dask")
+    parser.add_argument("--cluster", choices=("local", _APART), default="", help="run on Dask")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()

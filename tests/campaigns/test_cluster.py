@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from campaigning import Watcher, begin, drive, outcome_of, small_plan
 from distributed import LocalCluster
+from kill_campaigns import Rig
+from stress_cli import environment
 
 from harness.errors import UsageError
 from stress.campaigns.cluster import Cluster
@@ -93,7 +96,11 @@ def test_workers_come_and_go_and_nothing_is_lost(store: Store, dask: LocalCluste
     assert outcome_of(store, campaign) == outcome_of(store, undisturbed)
 
 
-def test_a_scheduler_that_dies_ends_the_session_in_a_line(store: Store, dask: LocalCluster) -> None:
+def test_a_scheduler_that_dies_ends_the_session_in_a_line(
+    store: Store, dask: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # For as long the client looks for another one at that address.
+    monkeypatch.setattr("stress.campaigns.cluster._REACH_SECONDS", 5.0)
     campaign = begin(store, small_plan(seeds="0-9"))
     workers = Cluster(dask.scheduler_address, 1, 60.0)
     began = time.monotonic()
@@ -110,6 +117,24 @@ def test_a_scheduler_that_dies_ends_the_session_in_a_line(store: Store, dask: Lo
     undisturbed = begin(store, small_plan(seeds="0-9"), "undisturbed")
     drive(store, undisturbed, elsewhere())
     assert outcome_of(store, campaign) == outcome_of(store, undisturbed)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
+def test_a_scheduler_that_is_killed_costs_nothing_that_was_committed(tmp_path: Path) -> None:
+    """Once; benchmarks/kill_campaigns.py --cluster apart does this by the dozen."""
+    plan = 'seeds = "0-19"\nschedules = 60\n[[scenario]]\nname = "toy-drawn"\nweight = 2'
+    rigs = []
+    for cluster in ("", "apart"):
+        folder = tmp_path / f"at-{cluster}"
+        folder.mkdir()
+        rigs.append(Rig(folder, plan=plan, cluster=cluster, variables=environment()))
+    undisturbed, rig = rigs
+    try:
+        assert rig.disturb("scheduler", 3, random.Random(7))
+        assert rig.entered() in range(3, 20)
+        assert rig.end() == undisturbed.end()
+    finally:
+        rig.close()
 
 
 def test_nobody_at_that_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
