@@ -7,6 +7,8 @@ sixteen.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,28 +25,36 @@ _CHOICES_MAX: Final = 4_000
 _ORDERLY_MAX: Final = 48
 _OTHERS_MAX: Final = 16
 _KEPT_MAX: Final = 4
+# Blocks come nearly in order: of so many epochs, the latest, what was known is kept.
+_LORES_MAX: Final = 4
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What one schedule showed."""
+    """What one schedule showed; there are up to 512 of them at a time, so they are kept small."""
 
     member: str
     number: int  # of its class
-    before: list[int]
-    choices: tuple[int, ...]
+    fresh: dict[int, int]  # by operation, those before it of which that was not known
+    choices: Sequence[int]
     length: int
 
 
 class Learning:
-    """What one process has seen of one exploration; blocks may come in any order."""
+    """What one process has seen of one exploration; blocks may come in any order.
+
+    Attributes:
+        done: Epochs of which everything has been noted and put together.
+    """
 
     def __init__(self) -> None:
         """Nothing has been seen."""
-        self._orderly: list[tuple[int, ...]] = []
-        self._others: list[tuple[int, ...]] = []
+        self._orderly: list[Sequence[int]] = []
+        self._others: list[Sequence[int]] = []
         self._looks: dict[int, _Look] = {}
+        # What is known at the beginning of the latest epochs, up to ``done``.
         self._lores: list[Lore] = [NOTHING]
+        self.done = 0
         self._classes: set[int] = set()
         self._known: list[int] = []
         # Numbers the operations; its orders are those of the last schedule.
@@ -57,17 +67,17 @@ class Learning:
         coverage = self._coverage
         coverage.before = [0] * len(coverage.operations)
         Orders(coverage, core).follow(log)
+        # What is known by now will not be new when its epoch is put together either.
+        known = self._known
+        fresh = {
+            number: unknown
+            for number, bits in enumerate(coverage.before)
+            if (unknown := bits & ~known[number] if number < len(known) else bits)
+        }
         steps = len(log.steps)
         start = next((at for at, step in enumerate(log.steps) if step[3] > 1), steps)
-        choices = tuple(core.choices) if len(core.choices) <= _CHOICES_MAX else ()
-        self._looks[schedule] = _Look(
-            member, class_of(core, log), coverage.before, choices, steps - start
-        )
-
-    @property
-    def done(self) -> int:
-        """Epochs of which everything has been noted and put together."""
-        return len(self._lores) - 1
+        choices = array("I", core.choices if len(core.choices) <= _CHOICES_MAX else ())
+        self._looks[schedule] = _Look(member, class_of(core, log), fresh, choices, steps - start)
 
     def knows(self, schedule: int) -> bool:
         """Whether that schedule has been noted."""
@@ -77,23 +87,28 @@ class Learning:
         """What is known at the beginning of ``epoch``; all before it must have been noted.
 
         Args:
-            epoch: From 0.
+            epoch: From 0, one that is kept.
             every: As of ``Strategy.learns``; always the same.
         """
-        while len(self._lores) <= epoch:
-            self._lores.append(self._next(len(self._lores) - 1, every))
-        return self._lores[epoch]
+        while self.done < epoch:
+            self._lores = [*self._lores[1 - _LORES_MAX :], self._next(self.done, every)]
+            self.done += 1
+        return self._lores[epoch - self.done - 1]
+
+    def keeps(self, epoch: int) -> bool:
+        """Whether what was known at the beginning of ``epoch`` is kept, or still to come."""
+        return epoch > self.done - len(self._lores)
 
     def _next(self, epoch: int, every: int) -> Lore:
         """What is known after ``epoch``, from what was known before."""
-        known = self._lores[epoch]
+        known = self._lores[-1]
         looked = {member: count // 2 for member, count in known.looked.items()}
         fresh = {member: count // 2 for member, count in known.fresh.items()}
         length = known.length
         for schedule in learned_from(epoch, every):
             look = self._looks.pop(schedule)
             member = look.member
-            ordered, new = self._orders(look.before), look.number not in self._classes
+            ordered, new = self._orders(look.fresh), look.number not in self._classes
             looked[member] = looked.get(member, 0) + UNIT
             fresh[member] = fresh.get(member, 0) + (UNIT if ordered else UNIT // 4 * new)
             if (ordered or new) and look.choices:
@@ -104,12 +119,12 @@ class Learning:
         del self._orderly[:-_ORDERLY_MAX], self._others[:-_OTHERS_MAX]
         return Lore(looked, fresh, (*self._others, *self._orderly), length)
 
-    def _orders(self, before: list[int]) -> bool:
+    def _orders(self, fresh: dict[int, int]) -> bool:
         """Whether two operations came in an order that was never seen; now it was."""
         known = self._known
-        known.extend([0] * (len(before) - len(known)))
+        known.extend([0] * (len(self._coverage.operations) - len(known)))
         new = False
-        for number, bits in enumerate(before):
+        for number, bits in fresh.items():
             if bits & ~known[number]:
                 known[number] |= bits
                 new = True
@@ -162,6 +177,8 @@ class Pupil:
         if not every or epoch_of(schedule) == self._epoch:
             return
         wanted = epoch_of(schedule)
+        if not self.learning.keeps(wanted):
+            self.learning = Learning()
         for epoch in range(self.learning.done, wanted):
             missing = [n for n in learned_from(epoch, every) if not self.learning.knows(n)]
             if missing:

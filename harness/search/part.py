@@ -51,8 +51,6 @@ class Part:
     detail: str = ""
     failing: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    # Choices of schedules in which a lock-order finding closed, for strategies that enumerate.
-    choices: dict[int, list[int]] = field(default_factory=dict)
     rules: LockRules = field(default_factory=LockRules)
     entered: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
@@ -187,7 +185,6 @@ def _one(
     if hasattr(strategy, "backtrack"):
         strategy.backtrack()
     if len(rules.findings) > known:
-        part.choices[schedule] = choices
         _add_order_failures(stage, program, setup, part, rules.findings[known:], choices)
     if finding is None and first is not None:
         finding = differing(stage, program, setup, schedule, first)

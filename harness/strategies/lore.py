@@ -8,7 +8,7 @@ of the earlier epochs again, not all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -83,7 +83,7 @@ class Lore:
 
     looked: dict[str, int] = field(default_factory=dict)
     fresh: dict[str, int] = field(default_factory=dict)
-    corpus: tuple[tuple[int, ...], ...] = ()
+    corpus: tuple[Sequence[int], ...] = ()
     length: int = 0
 
 

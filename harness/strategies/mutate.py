@@ -18,7 +18,7 @@ from harness.strategies.lookout import Lookout
 from harness.strategies.lore import NOTHING, Lore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.engine.core import Choose, Core
     from harness.engine.thread import Thread
@@ -56,7 +56,7 @@ class Mutate(Strategy):
 class _Follower:
     """Takes the choices of one schedule, changed by what ``draw`` gives."""
 
-    def __init__(self, core: Core, kept: tuple[int, ...], draw: Callable[[], int]) -> None:
+    def __init__(self, core: Core, kept: Sequence[int], draw: Callable[[], int]) -> None:
         self._core = core
         self._kept = kept
         self._draw = draw

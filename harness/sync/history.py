@@ -14,7 +14,6 @@ ordered, and in that the results are known beforehand, so that no step leads to 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -33,9 +32,10 @@ STATES_MAX: Final = 20_000
 _STATES_SHOWN: Final = 4
 # Stands for every history where the order of steps matters.
 _NOTED: Final = -1
-# Explained already in this process: schedules differ, their histories seldom. One may be 10 KB.
-_EXPLAINED: Final[dict[tuple[Hashable, ...], None]] = {}
-_EXPLAINED_MAX: Final = 2_000
+# Explained already in this process, each with how many operations it has: schedules differ, their
+# histories seldom. An operation takes a few hundred bytes; so many are kept, the latest.
+_EXPLAINED: Final[dict[tuple[Hashable, ...], int]] = {}
+EXPLAINED_CALLS_MAX: Final = 10_000
 # What became of a history at its schedule's end.
 CHECKED: Final = "checked"
 UNDECIDED: Final = "undecided"
@@ -284,10 +284,7 @@ class History(Generic[S]):
         elif not explanation.found:
             raise AssertionError(self._report(explanation))
         elif key:
-            if len(_EXPLAINED) >= _EXPLAINED_MAX:
-                for old in list(itertools.islice(_EXPLAINED, _EXPLAINED_MAX // 2)):
-                    del _EXPLAINED[old]
-            _EXPLAINED[key] = None
+            _keep(key, len(self.calls))
 
     def _key(self) -> tuple[Hashable, ...]:
         """All that the explanation depends on; empty where that is not known."""
@@ -345,6 +342,17 @@ class History(Generic[S]):
         if left:
             lines.append(f"  and {left} more")
         return "\n".join(lines)
+
+
+def _keep(key: tuple[Hashable, ...], calls: int) -> None:
+    """Know a history as explained, and forget the oldest beyond the limit, half of it at a time."""
+    _EXPLAINED[key] = calls
+    kept = sum(_EXPLAINED.values())
+    if kept > EXPLAINED_CALLS_MAX:
+        for old in list(_EXPLAINED):
+            kept -= _EXPLAINED.pop(old)
+            if kept <= EXPLAINED_CALLS_MAX // 2:
+                break
 
 
 def _count(outcome: str, why: str = "") -> None:

@@ -134,7 +134,7 @@ class Driver:
         self._workers = workers
         self._watcher = watcher
         self._again: deque[Job] = deque()
-        self._attempts: dict[int, int] = {}
+        self._attempts: dict[int, int] = {}  # at parts that were lost
         self._seen: set[str] = set()
         self._session = Session()
         self._number = 0
@@ -179,14 +179,14 @@ class Driver:
                 f"the worker {value.worker} has other sources than the campaign "
                 f"{self._campaign.name}; install the same ones everywhere"
             )
-        attempt = self._attempts[job.number] = self._attempts.get(job.number, 0) + 1
+        attempt = self._attempts.pop(job.number, 0) + 1
         last = attempt >= ATTEMPTS
         if isinstance(value, Outcome) and value.cut == "hang" and not last:
             # A machine that stood still for seconds looks the same; a program that hangs, hangs.
             thread = value.detail.split("\n", 1)[0]
             value = Crash(None, f"thread {thread} hung", value.schedules, value.detail)
         if isinstance(value, Crash):
-            self._lose(job, value, last=last)
+            self._lose(job, value, attempt)
             return
         seconds = time.monotonic() - self._began
         if self._store.commit(self._campaign, self._number, job, value, seconds):
@@ -195,10 +195,12 @@ class Driver:
         self._seen.update(fresh)
         self._watcher.part(job, value, fresh)
 
-    def _lose(self, job: Job, crash: Crash, *, last: bool) -> None:
+    def _lose(self, job: Job, crash: Crash, attempt: int) -> None:
+        last = attempt >= ATTEMPTS
         self._store.lose(self._campaign, self._number, job, crash)
         if last:
             self._session.given_up.append(job.number)
         else:
+            self._attempts[job.number] = attempt
             self._again.append(job)
         self._watcher.lost(job, crash, given_up=last)

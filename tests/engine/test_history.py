@@ -23,6 +23,7 @@ from harness import (
 )
 from harness.explore import Setup, assemble, explore_part
 from harness.search.evidence import Histories
+from harness.sync import history as explained
 from harness.sync.history import Call
 from harness.sync.threads import current_schedule, yield_now
 
@@ -291,3 +292,25 @@ def test_a_call_returns_once() -> None:
             history.returns(call, 0)
 
     assert explore(program, "round-robin", schedules=1).failure is None
+
+
+def test_of_what_was_explained_so_much_is_kept_and_all_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Programs that are drawn have a new history each time, for hours."""
+    monkeypatch.setattr(explained, "EXPLAINED_CALLS_MAX", 100)
+    kept: list[int] = []
+
+    def program() -> None:
+        reference = Sequential(0, register)
+        reference.key = "register"
+        number, noted = current_schedule(), History(reference)
+        kept.append(sum(explained._EXPLAINED.values()))
+        for value in range(4):
+            noted.run("write", (number * 4 + value,), lambda: None)
+
+    found = explore(program, "random", 200, twice_every=0)
+
+    assert found.evidence is not None
+    assert (found.evidence.histories.checked, found.evidence.histories.total) == (200, 200)
+    assert 40 < max(kept) <= 100

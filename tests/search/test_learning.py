@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -180,6 +181,49 @@ def test_learning_runs_no_schedule_twice_in_one_process(strategy: str) -> None:
     explore(program, strategy, 600, twice_every=0)
 
     assert count[0] - 600 <= 3  # the pilots
+
+
+def wide(count: int) -> Callable[[], None]:
+    """Two threads that both write so many cells, in opposite orders."""
+
+    def program() -> None:
+        cells = [Shared(0, f"cell{i}") for i in range(count)]
+
+        def write(order: list[Shared[int]]) -> None:
+            for cell in order:
+                cell.set(1)
+
+        parallel(lambda: write(cells), lambda: write(cells[::-1]))
+
+    return program
+
+
+def test_little_is_kept_of_a_schedule_that_was_looked_at() -> None:
+    """Its choices, and the orders that nobody has seen: not those that everybody sees."""
+    known = Learning()
+    part = explore_part(wide(60), Setup(strategy="mutate"), 1, 512, learning=known)
+    looks = known._looks
+
+    assert len(looks) > 20
+    assert set(looks) <= set(range(385, 513))
+    assert len(pickle.dumps(looks)) / len(looks) < 5 * part.decisions / part.schedules + 400
+
+
+def test_of_epochs_that_are_over_a_few_are_kept() -> None:
+    """Who goes back further learns anew, and runs the same schedules."""
+    setup = Setup(strategy="portfolio", seed=11)
+    whole: dict[int, tuple[int, ...]] = {}
+    stretch(_noting(whole), setup, 1, 1_088)
+    known = Learning()
+    again: dict[int, tuple[int, ...]] = {}
+    for first in (1_025, 65, 641):
+        explore_part(_noting(again), setup, first, first + BLOCK - 1, learning=known)
+        assert [again[n] for n in range(first, first + BLOCK)] == [
+            whole[n] for n in range(first, first + BLOCK)
+        ]
+
+    assert known.done == epoch_of(1_025)
+    assert len(known._lores) == 4
 
 
 # -- mutation -----------------------------------------------------------------------------------
