@@ -109,14 +109,16 @@ class ObservedKernel(ObservedPages):
         self, vmo: VmObjectPaged, first: int = 0, count: int | None = None, *, retry: bool = True
     ) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().commit, vmo, first, count, retry=retry)
-        return self._note("commit", vmo, span(vmo, first, count), run, named)
+        return self._note("commit", vmo, (first, count), run, named)
 
     def begin_commit(
         self, vmo: VmObjectPaged, first: int = 0, count: int | None = None
     ) -> PendingCommit:
         """See ``Kernel``; noted when it ends, by whatever ends it."""
-        pending = ObservedPending(self, self._world, vmo, span(vmo, first, count))
+        first, count = span(vmo, first, count)
+        pending = ObservedPending(self, self._world, vmo, (first, count))
         if self._noting and self.history is not None:
             pending.note()
         else:
@@ -126,8 +128,9 @@ class ObservedKernel(ObservedPages):
 
     def decommit(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().decommit, vmo, first, count)
-        return self._note("decommit", vmo, span(vmo, first, count), run, named)
+        return self._note("decommit", vmo, (first, count), run, named)
 
     def supply(
         self,
@@ -137,8 +140,9 @@ class ObservedKernel(ObservedPages):
         content: bytes = b"pager",
     ) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().supply, vmo, first, count, content)
-        args = (*span(vmo, first, count), filled(content))
+        args = (first, count, filled(content))
         return self._note("supply", vmo, args, run, named)
 
     def answer_pager(self, vmo: VmObjectPaged, status: Status = Status.OK) -> bool:
@@ -197,8 +201,9 @@ class ObservedKernel(ObservedPages):
 
     def zero(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().zero, vmo, first, count)
-        return self._note("zero", vmo, span(vmo, first, count), run, named)
+        return self._note("zero", vmo, (first, count), run, named)
 
     # -- address spaces -------------------------------------------------------------------------
 
@@ -206,11 +211,12 @@ class ObservedKernel(ObservedPages):
         self, aspace: VmAspace, vmo: VmObjectPaged, first: int = 0, count: int | None = None
     ) -> tuple[Status, VmMapping | None]:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         number = self._known(vmo)
         if self.history is None or number is None:
             status, mapping = super().map(aspace, vmo, first, count)
         else:
-            call = self.ranged("map", vmo, *span(vmo, first, count))
+            call = self.ranged("map", vmo, first, count)
             status, mapping = super().map(aspace, vmo, first, count)
             if call.name == "map" and status.name != "OUT_OF_RANGE":
                 call.args = number, len(self.system.mappings)

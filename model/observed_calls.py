@@ -151,7 +151,11 @@ def named(status: Status) -> str:
 
 
 def span(vmo: VmObjectPaged, first: int, count: int | None) -> tuple[int, int]:
-    """First page and number of pages, where None stands for all that follow."""
+    """First page and number of pages, where None stands for all that follow.
+
+    What is asked is settled here, before the call: read within it, the size could be another one by
+    then, and the call would do what no history says that it was asked.
+    """
     if count is None:
         # Of a VMO that is gone, none: the operation will say so.
         count = vmo.size // PAGE_SIZE - first if vmo.alive else 0

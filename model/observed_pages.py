@@ -24,8 +24,9 @@ class ObservedPages(NotedKernel):
         reuse_request: bool = False,
     ) -> tuple[Status, PinnedVmObject | None]:
         """See ``Kernel``; noted together with its unpin, for lenders."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().pin, vmo, first, count, reuse_request=reuse_request)
-        args = (*span(vmo, first, count), self.system.known(vmo.name))
+        args = (first, count, self.system.known(vmo.name))
         status, pinned = self._note("pin", vmo, args, run, lambda got: got[0].name)
         if pinned is not None:
             self.system.pins.append(pinned)
@@ -50,8 +51,9 @@ class ObservedPages(NotedKernel):
 
     def always_need(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().always_need, vmo, first, count)
-        return self._note("need", vmo, span(vmo, first, count), run, named)
+        return self._note("need", vmo, (first, count), run, named)
 
     def replace_page(self, vmo: VmObjectPaged, page: int = 0, *, with_loaned: bool) -> Status:
         """See ``Kernel``."""
@@ -60,35 +62,40 @@ class ObservedPages(NotedKernel):
 
     def dont_need(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().dont_need, vmo, first, count)
-        return self._note("hint", vmo, span(vmo, first, count), run, named)
+        return self._note("hint", vmo, (first, count), run, named)
 
     def dirty_pages(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().dirty_pages, vmo, first, count)
-        return self._note("agree", vmo, span(vmo, first, count), run, named)
+        return self._note("agree", vmo, (first, count), run, named)
 
     def dirty_ranges(
         self, vmo: VmObjectPaged, first: int = 0, count: int | None = None
     ) -> list[int]:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().dirty_ranges, vmo, first, count)
         if vmo.alive and isinstance(vmo.cow, VmCowSlice):
             # That there are none says as little as that the handle is closed.
             self._abandon("dirty pages of slices")
-        return self._note("dirty_ranges", vmo, span(vmo, first, count), run, tuple)
+        return self._note("dirty_ranges", vmo, (first, count), run, tuple)
 
     def writeback_begin(
         self, vmo: VmObjectPaged, first: int = 0, count: int | None = None
     ) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().writeback_begin, vmo, first, count)
-        return self._note("writeback_begin", vmo, span(vmo, first, count), run, named)
+        return self._note("writeback_begin", vmo, (first, count), run, named)
 
     def writeback_end(self, vmo: VmObjectPaged, first: int = 0, count: int | None = None) -> Status:
         """See ``Kernel``."""
+        first, count = span(vmo, first, count)
         run = functools.partial(super().writeback_end, vmo, first, count)
-        return self._note("writeback_end", vmo, span(vmo, first, count), run, named)
+        return self._note("writeback_end", vmo, (first, count), run, named)
 
     def mark_latency_sensitive(self, vmo: VmObjectPaged) -> Status:
         """See ``Kernel``."""

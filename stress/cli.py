@@ -364,8 +364,11 @@ def _is_token(text: str) -> bool:
 
 
 def _is_file(text: str) -> bool:
-    """A named schedule is given by its path."""
-    return text not in catalogue.discover() and Path(text).is_file()
+    """A named schedule is given by its path; a token may be longer than any name of a file."""
+    try:
+        return text not in catalogue.discover() and Path(text).is_file()
+    except OSError:
+        return False
 
 
 def _refuse_with_token(ctx: typer.Context) -> None:

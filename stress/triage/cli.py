@@ -35,7 +35,11 @@ def bisect(
 def _race(text: str) -> Race:
     """From a token, or the file of a named schedule."""
     path = Path(text)
-    if text.startswith("ll") or not path.is_file():
+    try:
+        token = text.startswith("ll") or not path.is_file()
+    except OSError:  # longer than any name of a file
+        token = True
+    if token:
         decode(text)
         return Race(text)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness import History, explore
+from harness import History, explore, parallel
 from model.kernel import Kernel
 from model.observed import NOTED, UNKNOWN, UNNOTED, ObservedKernel
 from model.page import ZEROES
@@ -769,6 +769,30 @@ def test_what_was_asked_for_before_is_noted_from_the_start() -> None:
         assert kernel.history.calls[-1].result == ((ZEROES, ZEROES),)
 
     assert explore(program, "round-robin", schedules=1).failure is None
+
+
+def test_what_all_pages_are_is_settled_before_the_call() -> None:
+    """The VMO may have grown by the time that its kernel looks."""
+
+    def program() -> None:
+        kernel = ObservedKernel(pages=3)
+        vmo = kernel.borrower(1, resizable=True, dirty_tracked=True)
+        kernel.resize(vmo, 0)
+        kernel.watch()
+
+        def grow() -> None:
+            kernel.resize(vmo, 1)
+            kernel.supply(vmo, 0, 1)
+            kernel.write(vmo, 0, b"new")
+
+        parallel(lambda: kernel.dirty_ranges(vmo), grow)
+        kernel.look()
+
+    report = explore(program, "pct", schedules=100)
+
+    assert report.failure is None, report.failure
+    assert report.evidence is not None
+    assert report.evidence.histories.checked == 100
 
 
 @pytest.mark.parametrize("name", sorted(mixed.OPERATIONS))

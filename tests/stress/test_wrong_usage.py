@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,27 @@ def test_a_token_beside_what_it_holds_is_a_contradiction(
 
     assert ran.code == 2
     assert "contradicts the token" in ran.error
+
+
+def test_a_token_longer_than_a_name_of_a_file_is_read_as_a_token(call: Cli) -> None:
+    def program() -> None:
+        parallel(*[partial(repeat_yield, 90)] * 3)
+        raise AssertionError
+
+    failure = explore(program, "random").failure
+    assert failure is not None
+    assert len(failure.token) > 255
+
+    for command in ("replay", "minimize"):
+        ran = call(command, failure.token)
+        assert ran.code == 2
+        assert "harness.replay(program, token)" in ran.error
+    assert "damaged" in call("bisect", "x" * 300, "--good", "HEAD", "--bad", "HEAD").error
+
+
+def repeat_yield(times: int) -> None:
+    for _ in range(times):
+        yield_now()
 
 
 def test_a_token_made_without_stress_says_how_to_replay_it(call: Cli) -> None:
