@@ -67,7 +67,9 @@ def test_ten_seconds_of_all_kinds_of_programs_leave_nothing_behind() -> None:
     assert done.stderr == ""
     looked_at = subject["quantities"]
     assert looked_at["memory"]["flat"], subject
-    assert looked_at["objects"]["flat"], subject
+    # Caches fill in the first minutes; what each schedule left behind would be more.
+    grown = looked_at["objects"]["last"] - looked_at["objects"]["first"]
+    assert grown <= subject["schedules"], subject
     for name in ("threads", "files"):
         assert looked_at[name]["last"] <= looked_at[name]["first"] + 20, subject
     assert subject["schedules"] > 300

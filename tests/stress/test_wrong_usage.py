@@ -120,7 +120,7 @@ def test_a_token_longer_than_a_name_of_a_file_is_read_as_a_token(call: Cli) -> N
         ran = call(command, failure.token)
         assert ran.code == 2
         assert "harness.replay(program, token)" in ran.error
-    assert "damaged" in call("bisect", "x" * 300, "--good", "HEAD", "--bad", "HEAD").error
+    assert "is not a token" in call("bisect", "x" * 300, "--good", "HEAD", "--bad", "HEAD").error
 
 
 def repeat_yield(times: int) -> None:
