@@ -47,7 +47,7 @@ def test_json_names_figures_floor_and_ratio_and_so_does_the_table(
     assert ran.code == 0
     assert set(ran.json["engine"]) == {"random", "pct"}
     for figure in ran.json["engine"].values():
-        assert figure["ratio"] > 0.5  # a busy machine has slowed the floor alone, too
+        assert figure["ratio"] > 1
         assert figure["floor_schedules_per_second"] > figure["schedules_per_second"] > 0
         assert figure["steps_per_second"] > 0
     assert ran.json["model"]["schedules_per_second"] > 0
