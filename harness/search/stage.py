@@ -165,17 +165,28 @@ def _say_once(refused: str | None) -> None:
 # Random walks that show how long schedules get; one alone may take a short way.
 PILOTS: Final = 3
 _STAGE: Final = threading.Lock()
+# Objects that stages left behind, in use or not, before the next one begins by collecting all.
+_LEFT_MAX: Final = 25_000
+_left: int = 0
 
 
 @contextlib.contextmanager
 def _collector_off() -> Iterator[None]:
-    """Nothing is collected inside a schedule, and between them only what is younger than this."""
+    """Nothing is collected inside a schedule, and between them only what is younger than this.
+
+    What a stage leaves in circles is older than the next one, which freezes and so overlooks it.
+    """
+    global _left
     enabled = gc.isenabled()
     gc.disable()
+    if _left > _LEFT_MAX:
+        gc.collect()
+        _left = 0
     gc.freeze()
     try:
         yield
     finally:
+        _left += len(gc.get_objects())
         gc.unfreeze()
         if enabled:
             gc.enable()

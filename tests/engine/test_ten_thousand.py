@@ -26,6 +26,7 @@ from harness import (
     parallel,
     spawn,
 )
+from harness.search import stage
 
 SCHEDULES = 10_000
 WARM_UP = 500
@@ -260,3 +261,18 @@ def test_garbage_does_not_pile_up_within_an_exploration(
 
     # Four times the schedules leave no more behind than one time.
     assert counts[1] <= counts[0] + 200, counts
+
+
+def test_garbage_does_not_pile_up_from_exploration_to_exploration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a stage leaves in circles is frozen, and so overlooked, in all the stages after it."""
+    monkeypatch.setattr(stage, "_LEFT_MAX", 1_000)
+    _, _, program, strategy = CASES[0]
+    counts = []
+    for _ in range(3):
+        for _ in range(64):
+            explore(program, strategy, schedules=2, steps_max=40, stop_at_first=False)
+        counts.append(len(gc.get_objects()))
+
+    assert counts[2] <= counts[1] + 2_000, counts
