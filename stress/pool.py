@@ -130,10 +130,11 @@ def run_tasks(
         WorkerError: A task raised anything else.
     """
     workers: list[_Worker] = []
+    first = _core_here()
     clean = False
     try:
         while True:
-            _feed(take, workers, jobs)
+            _feed(take, workers, jobs, first)
             busy = {worker.connection: worker for worker in workers if worker.task is not None}
             if not busy:
                 clean = True
@@ -324,7 +325,19 @@ def _patience(busy: Iterable[_Worker]) -> float | None:
     return min((left for worker in busy if (left := worker.left) is not None), default=None)
 
 
-def _feed(take: Callable[[], Task | None], workers: list[_Worker], jobs: int) -> None:
+def _core_here() -> int:
+    """Which of its cores this process runs on: the system has put it where there was room.
+
+    Were the first worker always on the first core, runs side by side would leave the others idle.
+    """
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        import ctypes
+
+        return sorted(os.sched_getaffinity(0)).index(ctypes.CDLL(None).sched_getcpu())
+    return 0
+
+
+def _feed(take: Callable[[], Task | None], workers: list[_Worker], jobs: int, first: int) -> None:
     """Give every free worker a task, and start workers as long as there are tasks for them."""
     while True:
         idle = next((worker for worker in workers if worker.task is None), None)
@@ -335,7 +348,8 @@ def _feed(take: Callable[[], Task | None], workers: list[_Worker], jobs: int) ->
             return
         if idle is None:
             taken = {worker.number for worker in workers}
-            idle = _Worker(next(number for number in range(jobs) if number not in taken))
+            cores = range(first, first + jobs)
+            idle = _Worker(next(number for number in cores if number not in taken))
             workers.append(idle)
         idle.start(task)
 

@@ -17,7 +17,7 @@ from harness.search.evidence import Coverage, Orders, class_of
 from harness.search.setup import Program, Setup
 from harness.search.stage import Stage
 from harness.search.watch import Log
-from harness.strategies import Strategy
+from harness.strategies import Options, Strategy
 from harness.strategies.lore import NOTHING, UNIT, Lore, epoch_of, learned_from, teaches
 
 # Choices of longer schedules are not kept, nor those of more schedules than this.
@@ -45,6 +45,7 @@ class Learning:
 
     Attributes:
         done: Epochs of which everything has been noted and put together.
+        piloted: What the pilot schedules showed; None as long as they have not run.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class Learning:
         # What is known at the beginning of the latest epochs, up to ``done``.
         self._lores: list[Lore] = [NOTHING]
         self.done = 0
+        self.piloted: Options | None = None
         self._classes: set[int] = set()
         self._known: list[int] = []
         # Numbers the operations; its orders are those of the last schedule.

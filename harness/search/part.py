@@ -93,8 +93,8 @@ def explore_part(
         seconds: Wall time from the first schedule on after which no further one begins.
         worker: Which core to run on; None chooses.
         progress: Called now and then; see ``Progress``.
-        learning: What this process has seen of the same exploration, for strategies that learn;
-            what is missing of it is run first, and what is run is added.
+        learning: What this process has seen of the same exploration, its pilots too, for strategies
+            that want them or learn; what is missing is run first, and what is run is added.
 
     Raises:
         UsageError: The setup cannot work, or the program misused a primitive.
@@ -107,7 +107,7 @@ def explore_part(
     part = Part(first, rules=setup.rules())
     began = time.monotonic()
     with Stage(setup.hang_seconds, worker, setup.control) as stage:
-        strategy = prepare(stage, program, setup)
+        strategy = prepare(stage, program, setup, learning)
         if CORE.cut == "hang":
             _note_hang(part, stage)
         if strategy.sequential and first != 1:

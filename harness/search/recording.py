@@ -526,7 +526,7 @@ def record_part(
             "replay the token of a failure instead"
         )
     with Stage(setup.hang_seconds, worker, setup.control) as stage:
-        strategy = prepare(stage, program, setup)
+        strategy = prepare(stage, program, setup, learning)
         pupil = Pupil(stage, program, setup, strategy, learning)
         for schedule in range(first, last + 1):
             pupil.reach(schedule)

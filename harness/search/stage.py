@@ -13,7 +13,7 @@ import time
 from _thread import get_ident
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.pool import Pool, Watchdog, holder, settled, strangers_noticed
@@ -29,6 +29,9 @@ from harness.strategies import Options, Strategy, strategy_named
 from harness.strategies.profile import Profile
 from harness.trace.races import Both, RaceRecorder
 from harness.trace.recorder import TraceRecorder
+
+if TYPE_CHECKING:
+    from harness.search.learning import Learning
 
 
 class Stage:
@@ -263,21 +266,38 @@ class Alarm:
 _ALARM_AGAIN_SECONDS: Final = 0.3
 
 
-def prepare(stage: Stage, program: Program, setup: Setup) -> Strategy:
-    """Make the strategy; run the pilot schedules where it wants them."""
+def prepare(
+    stage: Stage, program: Program, setup: Setup, learning: Learning | None = None
+) -> Strategy:
+    """Make the strategy; run the pilot schedules where it wants them.
+
+    Args:
+        stage: Where they run.
+        program: Whose they are.
+        setup: What decides each schedule.
+        learning: Of the same exploration; keeps what they showed, so that they run once.
+    """
     kind = strategy_named(setup.strategy)
-    options = Options(setup.seed, setup.depth, setup.preemptions)
-    if kind.needs_pilot:
-        pilot = strategy_named("random")(options)
-        for number in range(PILOTS):
-            before = _Before(pilot, number, options.profile)
-            core, _ = stage.run(program, setup.rules(), setup.limits(), before.begin, 0)
-            options.profile.merge()
-            if core.cut in ("hang", "interrupted"):
-                break
-            options.length = max(options.length, core.steps - before.steps)
-            options.threads = max(options.threads, len(core.threads))
+    known = None if learning is None else learning.piloted
+    options = known or Options(setup.seed, setup.depth, setup.preemptions)
+    if kind.needs_pilot and known is None and _pilot(stage, program, setup, options):
+        if learning is not None:
+            learning.piloted = options
     return kind(options)
+
+
+def _pilot(stage: Stage, program: Program, setup: Setup, options: Options) -> bool:
+    """Enter into ``options`` what pilot schedules show; False where one was broken off."""
+    pilot = strategy_named("random")(options)
+    for number in range(PILOTS):
+        before = _Before(pilot, number, options.profile)
+        core, _ = stage.run(program, setup.rules(), setup.limits(), before.begin, 0)
+        options.profile.merge()
+        if core.cut in ("hang", "interrupted"):
+            return False
+        options.length = max(options.length, core.steps - before.steps)
+        options.threads = max(options.threads, len(core.threads))
+    return True
 
 
 class _Before:

@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from harness.errors import UsageError
-from stress.campaigns.drive import Take, run_bounded, worn
-from stress.campaigns.parts import Outcome
-from stress.campaigns.plan import Job
+from stress.campaigns.parts import Outcome, run_bounded, worn
+from stress.campaigns.plan import Job, Take
 from stress.pool import Crash, Keeper, Task
 
 # So many parts for each thread of a worker: one runs, one waits there.

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from harness.errors import UsageError
 from stress.campaigns import parts
-from stress.campaigns.parts import Outcome
-from stress.campaigns.plan import Job, Plan
+from stress.campaigns.parts import Outcome, run_bounded, worn
+from stress.campaigns.plan import Job, Plan, Take
 from stress.campaigns.store import Campaign, Store
 from stress.pool import Crash, Task, run_tasks
 
 # A part is tried so often in one session, before it is given up and reported.
 ATTEMPTS: Final = 2
-
-Take = Callable[[], Job | None]
 
 
 class Workers(Protocol):
@@ -68,21 +66,6 @@ class Local:
 
     def close(self) -> None:
         """Each run ends its processes."""
-
-
-def run_bounded(job: Job, memory: int | None) -> Outcome:
-    """Run a part in a process that may take so much memory and no more."""
-    if memory is not None:
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (memory << 20, hard))
-    return parts.run(job)
-
-
-def worn(outcome: Outcome) -> bool:
-    """A thread that hung is still there, and takes part in whatever its process does next."""
-    return outcome.cut == "hang"
 
 
 class Watcher(Protocol):

@@ -210,6 +210,21 @@ def run(job: Job) -> Outcome:
     )
 
 
+def run_bounded(job: Job, memory: int | None) -> Outcome:
+    """Run a part in a process that may take so much memory and no more."""
+    if memory is not None:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (memory << 20, hard))
+    return run(job)
+
+
+def worn(outcome: Outcome) -> bool:
+    """A thread that hung is still there, and takes part in whatever its process does next."""
+    return outcome.cut == "hang"
+
+
 def part_of(outcome: Outcome, evidence: Evidence) -> Part:
     """The numbers of a part, for the verdict; without failures and lock rules."""
     return Part(

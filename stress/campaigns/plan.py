@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -186,6 +186,10 @@ class Job:
     index: int
     combination: Combination
     seed: int
+
+
+# Gives the next part; None where there is none for now.
+Take = Callable[[], Job | None]
 
 
 class Plan(msgspec.Struct, frozen=True, dict=True):

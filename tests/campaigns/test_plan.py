@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from campaigning import small_plan
 from hypothesis import given
 from hypothesis import strategies as st
+from worker_tasks import loaded_after
 
 from harness.errors import UsageError
 from stress.campaigns import parts
 from stress.campaigns.plan import Combination, Plan, made, read
+from stress.pool import call_fresh
 
 GOOD = """
 name = "nightly"
@@ -193,6 +196,16 @@ def test_a_part_is_the_same_wherever_it_runs_and_whatever_ran_before() -> None:
 
     assert once == again[::-1]
     assert len({outcome.evidence for outcome in once}) > 3
+
+
+def test_a_process_that_runs_parts_loads_neither_the_store_nor_the_console() -> None:
+    """Each worker would take a tenth of a second more to start, and need what they need."""
+    job = next(made(["canary"], schedules=1).jobs())
+    for call in (
+        (parts.run_bounded, job, None),
+        (importlib.import_module, "stress.campaigns.cluster"),
+    ):
+        assert not call_fresh(loaded_after, *call) & {"sqlalchemy", "rich", "loguru"}
 
 
 def test_the_plan_that_the_documentation_shows_is_one() -> None:

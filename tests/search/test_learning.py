@@ -15,7 +15,7 @@ from harness.engine.core import Choose, Core
 from harness.search.learning import Learning, Memory
 from harness.search.part import explore_part
 from harness.search.setup import BLOCK, Setup
-from harness.search.stage import Stage
+from harness.search.stage import PILOTS, Stage
 from harness.strategies import Options, Strategy, names, strategy_named
 from harness.strategies.lore import (
     EPOCH,
@@ -181,6 +181,28 @@ def test_learning_runs_no_schedule_twice_in_one_process(strategy: str) -> None:
     explore(program, strategy, 600, twice_every=0)
 
     assert count[0] - 600 <= 3  # the pilots
+
+
+@pytest.mark.parametrize("strategy", [n for n in names() if strategy_named(n).needs_pilot])
+def test_pilots_run_once_in_a_process_and_decide_the_same(strategy: str) -> None:
+    def ran(runs: dict[int, tuple[int, ...]], kept: Learning | None) -> int:
+        pilots = [0]
+        program = _noting(runs)
+
+        def counting() -> None:
+            pilots[0] += current_schedule() == 0
+            program()
+
+        for first in (1, 17):
+            explore_part(counting, Setup(strategy=strategy), first, first + 15, learning=kept)
+        return pilots[0]
+
+    anew: dict[int, tuple[int, ...]] = {}
+    shared: dict[int, tuple[int, ...]] = {}
+
+    assert ran(anew, None) == 2 * PILOTS
+    assert ran(shared, Learning()) == PILOTS
+    assert shared == anew
 
 
 def wide(count: int) -> Callable[[], None]:

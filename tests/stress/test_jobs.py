@@ -18,6 +18,7 @@ from stress_cli import TOYS as TOYS_FOLDER
 from stress_cli import Cli, environment
 from worker_tasks import (
     break_down,
+    cores_of,
     die,
     double,
     process_of,
@@ -27,7 +28,7 @@ from worker_tasks import (
 )
 
 from harness.explore import BLOCK, Part
-from stress import console, documents
+from stress import console, documents, pool
 from stress.catalogue import Spec
 from stress.hunts import Bag, Catch, Quarry
 from stress.pool import Crash, Keeper, Task, WorkerError, call_fresh, run_tasks
@@ -206,6 +207,20 @@ def test_a_worn_process_is_replaced() -> None:
     answers = dict(run_tasks(tasks(*made), 1, worn=lambda _: True))
 
     assert len(set(answers.values())) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nothing is pinned here")
+def test_workers_are_on_a_core_each_from_the_one_that_the_system_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Runs side by side, of one job each, do not all crowd on the first core."""
+    cores = sorted(os.sched_getaffinity(0))
+    assert pool._core_here() in range(len(cores))
+    for first in range(2):
+        monkeypatch.setattr(pool, "_core_here", lambda first=first: first)
+        made = [Task(number, cores_of, (0,)) for number in range(1)]
+
+        assert dict(run_tasks(tasks(*made), 1)) == {0: {cores[first % len(cores)]}}
 
 
 ORPHAN = """

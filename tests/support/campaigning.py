@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from stress.campaigns import parts, result
-from stress.campaigns.drive import Driver, Session, Take, Workers
+from stress.campaigns.drive import Driver, Session, Workers
 from stress.campaigns.parts import Outcome
-from stress.campaigns.plan import Job, Plan, made
+from stress.campaigns.plan import Job, Plan, Take, made
 from stress.campaigns.store import Campaign, Store
 from stress.documents import Document
 from stress.pool import Crash

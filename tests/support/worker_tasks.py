@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import io
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from stress import pool
@@ -20,6 +22,16 @@ def die(code: int) -> None:
 
 def process_of(_number: int) -> int:
     return os.getpid()
+
+
+def cores_of(_number: int) -> set[int]:
+    return os.sched_getaffinity(0)
+
+
+def loaded_after(function: Callable[..., object], *args: object) -> set[str]:
+    """Names of the packages that a fresh process has loaded once it has called the function."""
+    function(*args)
+    return {name.partition(".")[0] for name in sys.modules}
 
 
 def spin(said: int) -> None:
