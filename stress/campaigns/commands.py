@@ -363,10 +363,8 @@ def _show_diff(document: documents.Document) -> None:
             if what == "appeared":
                 console.show(f"  {replay_command(finding['token'])}")
     for change in document["verdicts"]:
-        console.show(
-            f"{change['scenario']} {change['strategy']} {change['faults']}: "
-            f"{change['old']}, now {change['new']}"
-        )
+        of = [change[key] for key in ("scenario", "strategy", "faults") if change[key]]
+        console.show(f"{' '.join(of)}: {change['old']}, now {change['new']}")
     console.show(
         f"{len(document['appeared'])} appeared, {len(document['gone'])} are gone, "
         f"{len(document['still'])} are still there"

@@ -14,6 +14,7 @@ from campaigning import begin, small_plan
 from kill_campaigns import Rig
 from stress_cli import TOYS, Cli, Ran, environment, run_stress
 
+from stress.campaigns import commands
 from stress.campaigns.store import Store
 
 PLAN = """
@@ -182,6 +183,14 @@ def test_whatever_ends_a_worker_costs_its_own_part_alone(tmp_path: Path) -> None
     # Memory that cannot be had is an exception of the program, and a finding like any other.
     (memory,) = [f for f in result_of(ran)["findings"] if f["scenario"] == "dies-memory"]
     assert (memory["kind"], memory["seed"], memory["schedule"]) == ("exception", 1, 40)
+
+
+def test_a_verdict_that_changed_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+    change = {"scenario": "a", "strategy": "pct", "faults": "", "old": "fail", "new": "pass"}
+    same = {"same_plan": True, "appeared": [], "gone": [], "still": []}
+    commands._show_diff(same | {"verdicts": [change]})
+
+    assert "\na pct: fail, now pass\n" in "\n" + capsys.readouterr().out
 
 
 # -- wrong usage --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 from campaigning import altered, begin, drive, outcome_of, small_plan, timeless
-from sqlalchemy import Connection, Engine, event, func, select, text
+from sqlalchemy import Connection, Engine, event, func, inspect, select, text
 
 from harness.errors import TokenError, UsageError
 from stress.campaigns import parts, result, schema
@@ -153,6 +153,41 @@ def test_many_may_open_a_new_store_at_the_same_moment(opened: Opens) -> None:
 
     assert not failed
     assert len(opened().standings()) == 4
+
+
+# A store of each version as the program of that version wrote it; never made anew.
+WRITTEN = sorted((Path(__file__).parent / "stores").glob("version-*.sql"))
+
+
+def test_stores_of_all_versions_are_kept() -> None:
+    """Who changes the tables appends a migration, and a store of the version before."""
+    assert len(WRITTEN) == schema.version()
+
+
+@pytest.mark.parametrize("written", WRITTEN, ids=lambda path: path.stem)
+def test_a_store_that_an_earlier_program_wrote_is_read_whole(written: Path) -> None:
+    with contextlib.closing(sqlite3.connect("old.sqlite")) as old:
+        old.executescript(written.read_text(encoding="utf-8"))
+    with Store("old.sqlite", make=False) as store, store._engine.connect() as connection:
+        campaign = store.campaign()
+        (canary, finding) = outcome_of(store, campaign)["findings"]
+        columns = {
+            table.name: {one["name"] for one in inspect(connection).get_columns(table.name)}
+            for table in schema.METADATA.tables.values()
+        }
+
+        # The tables that its migrations made are those that would be made today.
+        assert columns == {
+            table.name: {column.name for column in table.columns}
+            for table in schema.METADATA.tables.values()
+        }
+        assert store.done(campaign) == set(range(1, 7))
+        assert [(loss.part, loss.schedules) for loss in store.losses(campaign)] == [(4, 3)]
+        assert [one["place"] for one in store.sessions(campaign)] == ["local", "here"]
+        assert (canary["scenario"], finding["fingerprint"]) == ("canary", "a07deeb8")
+        assert finding["parts"] == 2
+        edges = [parts.unpack(outcome.evidence).edges for *_, outcome in store.outcomes(campaign)]
+        assert len(edges) == 6
 
 
 def test_a_store_of_an_earlier_version_is_brought_up_to_date(
