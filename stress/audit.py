@@ -20,6 +20,7 @@ from loguru import logger
 
 from harness.errors import UsageError
 from harness.lockorder.classes import flag_names
+from harness.lockorder.deadlocks import settled
 from harness.lockorder.findings import TIERS, Finding, Witness
 from harness.predict.judge import BUDGET, SIZE_MAX
 from harness.trace import packed
@@ -27,9 +28,8 @@ from harness.trace.events import Site, Stack
 from harness.trace.lockread import is_log
 from harness.trace.logimport import translated
 from harness.trace.logjudge import WINDOW, LogJudge
-from harness.trace.logrules import RECLAIM, sleeps_under_spin
+from harness.trace.logrules import RECLAIM, every_finding
 from harness.trace.logstate import HARMLESS, INTEGRITY
-from harness.trace.logtrace import circle_of
 from stress.audit_cache import AuditCache
 from stress.audit_follow import Growing, Teller, pause
 from stress.audit_policy import NO_POLICY, Policy
@@ -333,8 +333,11 @@ def _report(
     rules = judge.rules
     edges = rules.edges
     shown = _Shown(judge)
-    found = (*rules.findings, *rules.complete(), *sleeps_under_spin(rules, judge.kinds))
-    findings = [shown.finding(finding, *rules.counts(finding)) for finding in found]
+    found = every_finding(rules, judge.kinds)
+    impossible = judge.deadlocks.impossible()
+    why = "no run can reach it, see what is left out"
+    known = [settled(finding, impossible, why) for finding in found]
+    findings = [shown.finding(finding, *rules.counts(finding)) for finding in known]
     findings += [
         shown.finding(each.finding, each.count, len(each.runs), tokens.get(index, ""))
         for index, each in enumerate(judge.deadlocks.found.values())
@@ -419,14 +422,6 @@ class _Shown:
         """Take names and counts from ``judge``."""
         self._judge = judge
         self._edges = judge.rules.edges
-        refuted = {
-            circle for reason, circle in judge.deadlocks.refuted if reason.startswith("refuted")
-        }
-        # Circles of classes of which every run says that it cannot end in them.
-        self._impossible = refuted - {
-            circle_of([witness.inner for witness in each.finding.edges])
-            for each in judge.deadlocks.found.values()
-        }
 
     def edge(self, witness: Witness) -> AuditEdge:
         """Show an occasion with the counts of its edge."""
@@ -450,9 +445,6 @@ class _Shown:
         """Show a finding; what a log that contradicts itself says is ``latent`` at most."""
         doubtful = sorted({w.schedule for w in finding.edges} & self._judge.untrusted)
         tier, note = finding.tier, finding.proof or _across(finding)
-        if tier == "possible" and finding.rule == "ORD001":
-            if circle_of(finding.classes) in self._impossible:
-                tier, note = "latent", "latent: no run can reach it, see what is left out"
         if doubtful:
             tier = min(tier, "latent", key=TIERS.index)
             note = f"the log of {self._judge.runs[doubtful[0]]} contradicts itself; {note}"

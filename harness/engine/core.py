@@ -563,12 +563,11 @@ class Core:
         """
         held = [lock for lock in me.held if lock.spins and lock is not giving_up]
         if held and not self.aborting:
-            self.violated(
-                "lock-order",
-                "CTX001",
-                f"{me.name} would block in {what} "
-                f"while it holds the spinlock {self.label(held[-1])}",
-            )
+            if me.locks is not None:
+                self.rules.spins(me.locks, held[-1].address, me.obj, place())
+            spin = self.label(held[-1])
+            message = f"{me.name} would block in {what} while it holds the spinlock {spin}"
+            self.violated("lock-order", "CTX001", message)
 
     def foreign(self) -> NoReturn:
         """A thread that the engine did not start used a primitive, in the baton holder's name.

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
+from typing import Final
+
 import msgspec
 
 from harness.lockorder.findings import TIERS, Finding
+
+REFUTED: Final = "refuted"
+"""How the reason begins of what was dropped because a whole run cannot end in it."""
 
 
 class Counted(msgspec.Struct):
@@ -27,6 +33,27 @@ def named(finding: Finding) -> object:
     return (finding.rule, finding.classes, sites)
 
 
+def circle_of(names: Sequence[str]) -> str:
+    """Write a circle down, from its least name on."""
+    start = min(range(len(names)), key=names.__getitem__)
+    return " -> ".join((*names[start:], *names[:start], names[start]))
+
+
+def settled(finding: Finding, impossible: Container[str], why: str) -> Finding:
+    """Lower a cycle that is ``possible`` by its classes, and impossible by the runs it is in.
+
+    Args:
+        finding: Of the class rules.
+        impossible: See ``Deadlocks.impossible``, of the same runs.
+        why: What is said of it where it is lowered.
+    """
+    if finding.rule != "ORD001" or finding.tier != "possible":
+        return finding
+    if circle_of(finding.classes) not in impossible:
+        return finding
+    return msgspec.structs.replace(finding, tier="latent", proof=f"latent: {why}")
+
+
 class Deadlocks:
     """Deadlocks of any number of runs, and what was dropped on the way to them.
 
@@ -47,6 +74,14 @@ class Deadlocks:
     def drop(self, subject: tuple[str, str], count: int) -> None:
         """Count candidates that are none."""
         self.refuted[subject] = self.refuted.get(subject, 0) + count
+
+    def impossible(self) -> set[str]:
+        """Circles of classes of which every run that shows one says that it cannot end in it."""
+        refuted = {circle for reason, circle in self.refuted if reason.startswith(REFUTED)}
+        return refuted - {
+            circle_of([witness.inner for witness in counted.finding.edges])
+            for counted in self.found.values()
+        }
 
     def merge(self, other: Deadlocks) -> None:
         """Take over those of other runs, all numbered higher than those here."""

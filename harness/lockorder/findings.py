@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -148,3 +149,42 @@ class Finding(msgspec.Struct, frozen=True):
     def earlier(self) -> tuple[Witness, ...]:
         """Return the edges that earlier schedules made: what a token must carry along."""
         return tuple(w for w in self.edges if w.inner and w.schedule < self.schedule)
+
+
+def resolved(witness: Witness, site: Callable[[SiteRef], SiteRef]) -> Witness:
+    """Replace both sites of a witness."""
+    return msgspec.structs.replace(
+        witness, outer_site=site(witness.outer_site), inner_site=site(witness.inner_site)
+    )
+
+
+def with_sites(finding: Finding, site: Callable[[SiteRef], SiteRef]) -> Finding:
+    """Replace the sites of a finding."""
+    edges = tuple(resolved(witness, site) for witness in finding.edges)
+    return msgspec.structs.replace(finding, edges=edges)
+
+
+def under_spin(witness: Witness, *, fatal: bool = False) -> Finding:
+    """A thread may sleep, for a lock or for anything else, while it holds a spin lock."""
+    message = f"a thread sleeps while it holds the spin lock {witness.outer}"
+    if witness.inner:
+        message = (
+            f"{witness.inner} may sleep, and is wanted while the spin lock {witness.outer} is held"
+        )
+    return Finding(
+        rule="CTX001",
+        result="InvalidWait",
+        tier="observed",
+        message=message,
+        classes=tuple(dict.fromkeys(filter(None, (witness.outer, witness.inner)))),
+        edges=(witness,),
+        schedule=witness.schedule,
+        thread=witness.thread,
+        fatal=fatal,
+    )
+
+
+def identity(finding: Finding) -> tuple[Any, ...]:
+    """What makes two direct findings the same."""
+    sites = ((w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges)
+    return (finding.rule, finding.result, finding.classes, finding.muted, *sites)

@@ -14,12 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags, flag_names
 from harness.lockorder.cycles import kind_of
-from harness.lockorder.findings import EXCLUSIVE, SHARED, Edge, Finding, SiteRef, Witness
+from harness.lockorder.findings import (
+    EXCLUSIVE,
+    SHARED,
+    Edge,
+    Finding,
+    SiteRef,
+    Witness,
+    identity,
+    resolved,
+    under_spin,
+    with_sites,
+)
 from harness.lockorder.graph import ClassGraph, Link, Pair, Place
 from harness.lockorder.held import Chain, Held, HeldLocks
 
@@ -184,6 +193,18 @@ class LockRules:
         finding = self._held_where_none_may_be(held, kept, site, "ShouldNotHold", message)
         return finding if self.fatal else None
 
+    def spins(self, held: HeldLocks, address: int, wanted: object, site: SiteRef) -> None:
+        """Record that a thread would wait for ``wanted`` while it holds a spin lock.
+
+        Of the locks that it may wait for, those that have a class are judged.
+        """
+        spin = next((entry for entry in held.entries if entry.address == address), None)
+        lock_class: LockClass | str | None = getattr(wanted, "lock_class", "")
+        if spin is not None and lock_class is not None:
+            inner = lock_class.name if isinstance(lock_class, LockClass) else ""
+            witness = self._asleep(held, spin, inner, site)
+            self._record_direct(under_spin(witness, fatal=True))
+
     def record(self, finding: Finding) -> None:
         """Record what a rule outside of this state has found; alike ones are counted."""
         self._record_direct(finding)
@@ -207,7 +228,7 @@ class LockRules:
 
         A finding that follows from edges was made as often as its rarest edge.
         """
-        direct = self._direct.get(_identity(finding))
+        direct = self._direct.get(identity(finding))
         if direct is not None:
             return direct.counts.count, direct.counts.schedules
         self._fold()
@@ -277,11 +298,11 @@ class LockRules:
         """
         self._fold()
         links = [
-            link._replace(witness=_resolved(link.witness, site))
+            link._replace(witness=resolved(link.witness, site))
             for link in self._graph.links.values()
         ]
         direct = [
-            known._replace(finding=_with_sites(known.finding, site))
+            known._replace(finding=with_sites(known.finding, site))
             for known in self._direct.values()
         ]
         self._rebuild(links, self._graph.pairs, direct)
@@ -460,27 +481,27 @@ class LockRules:
             guards=tuple(each.address for each in held.entries),
         )
 
+    def _asleep(self, held: HeldLocks, entry: Held, inner: str, site: SiteRef) -> Witness:
+        """Describe the occasion of a lock that is held where the thread may sleep."""
+        return Witness(
+            outer=entry.lock_class.name,
+            inner=inner,
+            outer_mode=entry.mode,
+            inner_mode="",
+            outer_site=entry.site,
+            inner_site=site,
+            thread=held.name,
+            schedule=self._schedule,
+            outer_address=entry.address,
+            guards=tuple(each.address for each in held.entries),
+        )
+
     def _held_where_none_may_be(
         self, held: HeldLocks, kept: list[Held], site: SiteRef, result: str, message: str
     ) -> Finding:
         """Record a finding about locks that are held while sleeping, or where none may be."""
         fatal = result == "ShouldNotHold"
-        guards = tuple(entry.address for entry in held.entries)
-        witnesses = tuple(
-            Witness(
-                outer=entry.lock_class.name,
-                inner="",
-                outer_mode=entry.mode,
-                inner_mode="",
-                outer_site=entry.site,
-                inner_site=site,
-                thread=held.name,
-                schedule=self._schedule,
-                outer_address=entry.address,
-                guards=guards,
-            )
-            for entry in kept
-        )
+        witnesses = tuple(self._asleep(held, entry, "", site) for entry in kept)
         finding = Finding(
             rule="CTX003",
             result=result,
@@ -509,7 +530,7 @@ class LockRules:
 
     def _record_direct(self, finding: Finding, counts: Pair | None = None) -> None:
         """Record a finding that the graph cannot give again, once per rule, classes and sites."""
-        key = _identity(finding)
+        key = identity(finding)
         known = self._direct.get(key)
         if known is None:
             place = (finding.schedule, self._rank)
@@ -563,25 +584,6 @@ class LockRules:
         found: list[Link | Direct] = [*self._direct.values(), *self._graph.links.values()]
         self._schedule = now
         self._rank = 1 + max((each.place[1] for each in found if each.place[0] == now), default=-1)
-
-
-def _identity(finding: Finding) -> tuple[Any, ...]:
-    """What makes two direct findings the same."""
-    sites = ((w.outer_mode, w.inner_mode, w.outer_site, w.inner_site) for w in finding.edges)
-    return (finding.rule, finding.result, finding.classes, finding.muted, *sites)
-
-
-def _resolved(witness: Witness, site: Callable[[SiteRef], SiteRef]) -> Witness:
-    """Replace both sites of a witness."""
-    return msgspec.structs.replace(
-        witness, outer_site=site(witness.outer_site), inner_site=site(witness.inner_site)
-    )
-
-
-def _with_sites(finding: Finding, site: Callable[[SiteRef], SiteRef]) -> Finding:
-    """Replace the sites of a finding."""
-    edges = tuple(_resolved(witness, site) for witness in finding.edges)
-    return msgspec.structs.replace(finding, edges=edges)
 
 
 def _names(entries: list[Held]) -> str:

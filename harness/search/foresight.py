@@ -6,7 +6,6 @@ same tiers. What is predicted is run: a deadlock that is reached has a token lik
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,19 +59,12 @@ def foresee(
         learning: Likewise.
     """
     # Nobody else who explores needs the audit.
-    from harness.trace.locklog import LockLog
-    from harness.trace.logjudge import LogJudge
+    from harness.trace.logjudge import deadlocks_of
 
     found = Deadlocks()
 
     def judge(schedule: int, _: Failure | None, story: Story) -> None:
-        stream = io.BytesIO()
-        with LockLog(stream) as log:
-            log.story(f"#{schedule}", story)
-        stream.seek(0)
-        one = LogJudge(mode_blind=setup.mode_blind)
-        one.read("this exploration", stream, schedule - 1)
-        found.merge(one.deadlocks)
+        found.merge(deadlocks_of(story, schedule, mode_blind=setup.mode_blind))
 
     record_part(program, setup, first, last, judge, worker=worker, learning=learning)
     return found

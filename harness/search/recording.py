@@ -8,10 +8,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.finding import Finding
 from harness.engine.thread import Thread
 from harness.errors import InternalError, ReplayDivergence, TokenError, UsageError
+from harness.lockorder.deadlocks import settled
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import Witness
 from harness.search.learning import Learning, Pupil
@@ -22,7 +25,7 @@ from harness.strategies.replay import Deviations
 from harness.trace.events import Site, Step, Story
 from harness.trace.recorder import TraceRecorder, digest, fingerprint
 from harness.trace.site import site_of
-from harness.trace.story import tell
+from harness.trace.story import order_text, tell
 from harness.trace.table import render
 from harness.trace.token import Token, decode, encode, first_difference, marks, pack, unpack
 
@@ -57,6 +60,8 @@ class Failure:
         self.steps: int = facts["steps"]
         self.fingerprint: str = facts["fingerprint"]
         self.digest: str = facts["digest"]
+        # Circles of lock classes that its schedule shows, and cannot end in.
+        self.impossible: frozenset[str] = facts.get("impossible", frozenset())
         self._story = story
         self._program: Program | None = None
 
@@ -230,11 +235,25 @@ class Recording:
         return self._build(finding.kind, finding.message, key, setup, schedule, sites, story)
 
     def order_failure(self, order: OrderFinding, key: str, setup: Setup) -> Failure:
-        """The failure of a lock-order finding that let the schedule go on."""
+        """The failure of a lock-order finding that let the schedule go on.
+
+        A cycle of classes is held against the schedule that closed it: no earlier one has it whole.
+        """
         thread = CORE.threads[0] if CORE.threads else Thread(0, "main")
         finding = Finding("lock-order", order.message, thread, rule=order.rule, order=order)
         story = tell(finding, self.recorder, setup.steps_max)
-        return self._build("lock-order", order.message, key, setup, order.schedule, [], story)
+        impossible: frozenset[str] = frozenset()
+        if order.tier == "possible":
+            # Nobody else who explores needs the audit.
+            from harness.trace.logjudge import deadlocks_of
+
+            judged = deadlocks_of(story, order.schedule, mode_blind=setup.mode_blind)
+            impossible = frozenset(judged.impossible())
+            order = settled(order, impossible, "its schedule cannot end in it")
+            story = structs.replace(story, lock_findings=(order_text(order),))
+        return self._build(
+            "lock-order", order.message, key, setup, order.schedule, [], story, impossible
+        )
 
     def _build(
         self,
@@ -245,6 +264,7 @@ class Recording:
         schedule: int,
         sites: list[Site | None],
         story: Story,
+        impossible: frozenset[str] = frozenset(),
     ) -> Failure:
         stride, checkpoints = marks(self.steps)
         token = Token(
@@ -274,6 +294,7 @@ class Recording:
             steps=len(self.steps),
             fingerprint=key,
             digest=digest(self.steps, kind, sites),
+            impossible=impossible,
         )
 
 

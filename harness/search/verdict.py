@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from harness.lockorder.deadlocks import Deadlocks
+from harness.lockorder.deadlocks import Deadlocks, settled
 from harness.lockorder.rules import Finding as OrderFinding
 from harness.lockorder.rules import LockRules
 from harness.search.declared import declared
@@ -129,21 +129,42 @@ def assemble(program: Program, setup: Setup, parts: Sequence[Part]) -> Explorati
         failures = [failure for failure in failures if failure.schedule == stop]
     for failure in failures:
         failure.attach(program)
-    foretold = _foretold(program, setup, ordered)
+    found = Deadlocks()
+    for part in ordered:
+        found.merge(part.deadlocks)
+    foretold = foreseen(program, setup, found)
     known = {failure.fingerprint for failure in failures}
     for each in foretold:
         if each.failure is not None and each.failure.fingerprint not in known:
             known.add(each.failure.fingerprint)
             failures.append(each.failure)
-    return _verdict(program, setup, ordered, rules, failures, foretold)
+    exploration = _verdict(program, setup, ordered, rules, failures, foretold)
+    _settle(setup, exploration, found, max(part.first + part.schedules - 1 for part in ordered))
+    return exploration
 
 
-def _foretold(program: Program, setup: Setup, parts: Sequence[Part]) -> list[Foreseen]:
-    """What is foreseen by all parts together, run where it is predicted."""
-    found = Deadlocks()
-    for part in parts:
-        found.merge(part.deadlocks)
-    return foreseen(program, setup, found)
+def _settle(setup: Setup, exploration: Exploration, found: Deadlocks, last: int) -> None:
+    """Give the findings of the lock rules the tiers that the audit of all schedules gives them.
+
+    Args:
+        setup: As given to every part.
+        exploration: Where they are.
+        found: What is known of the schedules that were judged.
+        last: Number of the last schedule. What it closed no other has whole, so it alone was judged
+            for that, whatever else was.
+    """
+    rules = exploration.lock_order
+    judged = setup.predict >= last
+    impossible = found.impossible() if judged else set[str]()
+    for failure in exploration.failures if not judged and setup.mode != "free" else ():
+        if failure.schedule == last:
+            impossible |= failure.impossible
+    rules.findings[:] = [
+        settled(finding, impossible, "no schedule can end in it")
+        if judged or finding.schedule == last
+        else finding
+        for finding in (*rules.findings, *rules.complete())
+    ]
 
 
 def _first_of_each(parts: Sequence[Part]) -> list[Failure]:

@@ -203,6 +203,7 @@ class ThreadState(msgspec.Struct, frozen=True):
         published: Number of the first step at which that operation was pending.
         limited: It waits at that operation for a limited time.
         order: Nesting order given with it, where it is an acquisition.
+        refused: A lock rule ended the schedule at that operation, before it was pending.
     """
 
     name: str
@@ -215,6 +216,7 @@ class ThreadState(msgspec.Struct, frozen=True):
     published: int = 0
     limited: bool = False
     order: int = 0
+    refused: bool = False
 
 
 class Frame(msgspec.Struct, frozen=True):

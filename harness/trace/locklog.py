@@ -64,6 +64,8 @@ _TAKES: Final = {
     "try-acquire": ("try", "x"),
 }
 _GIVES: Final = {"release": "x", "write-release": "x", "read-release": "s"}
+REFUSED: Final = "refused"
+"""Says of a request that a lock rule ended the run at it: nobody waits there."""
 _SLEEPS: Final = {
     "event-wait": "event-wait",
     "sem-acquire": "sem-acquire",
@@ -238,7 +240,8 @@ def _final(story: Story) -> list[ThreadState]:
 
 def _as_it_stands(state: ThreadState, held: set[str]) -> ThreadState:
     """Say of a thread that could run although its lock is taken that its time has run out."""
-    if state.state == "running" and state.kind == "acquire" and state.obj in held:
+    could = state.state == "running" and not state.refused
+    if could and state.kind == "acquire" and state.obj in held:
         return msgspec.structs.replace(state, limited=True)
     return state
 
@@ -364,7 +367,7 @@ class _Plan:
             return
         published = state.published
         if published <= last:
-            if state.state != "blocked":
+            if state.state != "blocked" and not state.refused:
                 return  # it has done what it announced last
             published = 1 + max(self._last.values(), default=0)  # it closed a cycle unannounced
         self._meet(state.thread, state.name, published)
@@ -377,9 +380,13 @@ class _Plan:
             extra: dict[str, Any] = {"o": state.order} if state.order else {}
             if state.limited:
                 extra["t"] = True
+            if state.refused:
+                extra[REFUSED] = True
             self._add(published, 0, state, op, state.obj, mode, extra)
-        elif state.kind in _SLEEPS and state.state == "blocked":
+        elif state.kind in _SLEEPS and (state.state == "blocked" or state.refused):
             extra = {"what": _SLEEPS[state.kind]}
+            if state.limited:
+                extra["t"] = True
             self._add(published, 0, state, "wait", state.obj, extra=extra)
 
     def _add(

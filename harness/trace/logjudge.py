@@ -7,6 +7,7 @@ not trusted blindly: what cannot have happened is reported beside the findings.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import IO, Final
 
@@ -14,8 +15,8 @@ from harness.lockorder.classes import LockClass, flags_from_names
 from harness.lockorder.deadlocks import Deadlocks
 from harness.lockorder.rules import LockRules
 from harness.predict.judge import BUDGET, SIZE_MAX
-from harness.trace.events import Site
-from harness.trace.locklog import VERSION, Event
+from harness.trace.events import Site, Story
+from harness.trace.locklog import VERSION, Event, LockLog
 from harness.trace.lockread import Damage, Record, definition, read_log
 from harness.trace.logrun import LogRun
 from harness.trace.logstate import (
@@ -26,13 +27,24 @@ from harness.trace.logstate import (
 )
 from harness.trace.logtrace import together
 
-__all__ = ["INTEGRITY", "Breach", "LogJudge"]
+__all__ = ["INTEGRITY", "Breach", "LogJudge", "deadlocks_of"]
 
 WINDOW: Final = 1_000_000
 """Events of one run that predictions look at together; of a longer run one such stretch after the
 other, each half over the one before."""
 
 BEYOND: Final = "%d events: no circle farther apart than half of that, and none of signals"
+
+
+def deadlocks_of(story: Story, schedule: int, *, mode_blind: bool) -> Deadlocks:
+    """Judge a recorded schedule as the audit judges its log."""
+    stream = io.BytesIO()
+    with LockLog(stream) as log:
+        log.story(f"#{schedule}", story)
+    stream.seek(0)
+    judge = LogJudge(mode_blind=mode_blind)
+    judge.read("this exploration", stream, schedule - 1)
+    return judge.deadlocks
 
 
 class LogJudge:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from harness.lockorder.classes import LockClass, LockFlags
-from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Witness
+from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Witness, under_spin
 from harness.lockorder.rules import LockRules
 from harness.trace.events import Site
 from harness.trace.locklog import Event
@@ -249,26 +249,26 @@ class LockLives:
         self._run.rules.record(_finding(rule, result, "observed", text, witness))
 
 
-def sleeps_under_spin(rules: LockRules, kinds: dict[str, str]) -> list[Finding]:
-    """Derive from the graph where a lock that may sleep is wanted while a spin lock is held.
+def every_finding(rules: LockRules, kinds: dict[str, str]) -> list[Finding]:
+    """List what the rules have found and what follows from their graph, in that order.
+
+    To sleep with a spin lock held is that, and no longer one lock among those held in a sleep.
 
     Args:
         rules: With the edges of all runs.
         kinds: Of each lock class, in lower case.
     """
-    found = []
+    found, more = [], rules.complete()
     for edge in rules.edges.values():
         if kinds.get(edge.outer) in _SPINS and kinds.get(edge.inner) in _SLEEPS:
-            message = (
-                f"{edge.inner} may sleep, and is wanted while the spin lock {edge.outer} is held"
-            )
-            found.append(_finding("CTX001", "InvalidWait", "observed", message, edge.witnesses[0]))
+            more.append(under_spin(edge.witnesses[0]))
     for finding in rules.findings:
         spins = [w for w in finding.edges if kinds.get(w.outer) in _SPINS]
         if finding.result == "HeldAcrossWait" and spins:
-            message = f"a thread sleeps while it holds the spin lock {spins[0].outer}"
-            found.append(_finding("CTX001", "InvalidWait", "observed", message, spins[0]))
-    return found
+            more.append(under_spin(spins[0]))
+        else:
+            found.append(finding)
+    return [*found, *more]
 
 
 def leaked(run: Run, event: Event, thread: Thread) -> None:

@@ -10,7 +10,7 @@ from harness.lockorder.classes import LockClass
 from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding, Witness
 from harness.lockorder.held import HeldLocks
 from harness.trace.events import Site
-from harness.trace.locklog import Event
+from harness.trace.locklog import REFUSED, Event
 
 INTEGRITY: Final = {
     "LOG001": "a damaged line",
@@ -106,6 +106,11 @@ def is_limited(asked: Event) -> bool:
     return asked.op == "try" or bool(asked.extra and asked.extra.get("t"))
 
 
+def _what(asleep: Event) -> object:
+    """Tell what kind of wait it is."""
+    return asleep.extra.get("what") if asleep.extra else None
+
+
 class Standstill:
     """Where the threads of a run stood when it ended."""
 
@@ -128,7 +133,9 @@ class Standstill:
         Every other thread has ended, or waits as well; a log without exits says nothing.
         """
         stuck = {tid: t for tid, t in sorted(self.threads.items()) if not t.ended}
-        asleep = [t for t in stuck.values() if t.asleep is not None]
+        # Who waits for threads to end is woken by nobody's signal.
+        ends = ("join", "parallel")
+        asleep = [t for t in stuck.values() if t.asleep and _what(t.asleep) not in ends]
         if not asleep or not all(
             t.asleep is not None or t.asked is not None for t in stuck.values()
         ):
@@ -174,53 +181,73 @@ class Standstill:
         return None
 
     def _wants(self, tid: int) -> Event | None:
-        """Return the request that a thread waits at."""
+        """Return the request, or the wait for the end of a thread, that a thread waits at."""
         thread = self.threads.get(tid)
-        asked = None if thread is None else thread.asked
+        if thread is None:
+            return None
+        asleep, asked = thread.asleep, thread.asked
+        if asleep is not None and _what(asleep) == "join":
+            return asleep if self._joined(asleep) is not None else None
         if asked is None or is_limited(asked) or asked.obj not in self.locks:
             return None  # a lock that was destroyed meanwhile is waited for by nobody
-        return asked
+        return None if asked.extra and asked.extra.get(REFUSED) else asked
+
+    def _joined(self, asleep: Event) -> int | None:
+        """Return the thread whose end is waited for; there is only its name."""
+        waited = self.locks.get(asleep.obj)
+        named = [t for t, thread in self.threads.items() if waited and thread.name == waited.name]
+        return named[0] if len(named) == 1 else None
 
     def _waits_for(self, tid: int) -> int | None:
         """Return a thread that ``tid`` waits for, and that waits itself."""
         asked = self._wants(tid)
         if asked is None:
             return None
-        blockers = self.locks[asked.obj].blockers(asked.mode)
+        joined = None if asked.op != "wait" else self._joined(asked)
+        blockers = [joined] if joined is not None else self.locks[asked.obj].blockers(asked.mode)
         return next((other for other in blockers if self._wants(other) is not None), None)
 
     def _deadlock(self, threads: list[int]) -> Finding:
         """Describe a wait-for cycle."""
         requests = [asked for tid in threads if (asked := self._wants(tid)) is not None]
         before = requests[-1:] + requests[:-1]
-        witnesses = []
+        witnesses, provided = [], []
         for tid, asked, waiting in zip(threads, requests, before, strict=True):
-            kept, wanted = self.locks[waiting.obj], self.locks[asked.obj]
+            # Who is joined keeps nothing that another one waits for, but its own end.
+            kept = None if waiting.op == "wait" else self.locks[waiting.obj]
+            held_shared = kept is not None and kept.owner != tid
             witnesses.append(
                 Witness(
-                    outer=kept.label,
-                    inner=wanted.label,
-                    outer_mode=EXCLUSIVE if kept.owner == tid else SHARED,
+                    outer="" if kept is None else kept.label,
+                    inner=self._wanted(asked),
+                    outer_mode=SHARED if held_shared else EXCLUSIVE,
                     inner_mode=SHARED if asked.mode == "s" else EXCLUSIVE,
-                    outer_site=self.sites.get(kept.since.get(tid, 0)),
+                    outer_site=None if kept is None else self.sites.get(kept.since.get(tid, 0)),
                     inner_site=self.sites.get(asked.site),
                     thread=self.threads[tid].name,
                     schedule=self.index,
-                    outer_address=kept.number,
-                    inner_address=wanted.number,
-                    guards=(kept.number,),
+                    outer_address=0 if kept is None else kept.number,
+                    inner_address=0 if asked.op == "wait" else self.locks[asked.obj].number,
+                    guards=() if kept is None else (kept.number,),
                 )
             )
+            provided.append(self._wanted(waiting))
         start = min(range(len(witnesses)), key=lambda i: (witnesses[i].outer, witnesses[i].thread))
         edges = tuple(witnesses[start:] + witnesses[:start])
+        joins = any(asked.op == "wait" for asked in requests)
         names = ", ".join(witness.thread for witness in edges)
         return Finding(
-            rule="ORD002",
+            rule="EVT003" if joins else "ORD002",
             result="Deadlock",
             tier="observed",
             message=f"the run ends with {names} waiting for each other",
-            classes=tuple(witness.outer for witness in edges),
+            classes=tuple(provided[start:] + provided[:start]),
             edges=edges,
             schedule=self.index,
             thread=edges[0].thread,
         )
+
+    def _wanted(self, asked: Event) -> str:
+        """Name what is waited for, as predictions do."""
+        lock = self.locks[asked.obj]
+        return f"the end of {lock.name}" if asked.op == "wait" else lock.label

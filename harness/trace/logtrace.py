@@ -7,14 +7,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from harness.lockorder.deadlocks import named
+from harness.lockorder.deadlocks import REFUTED, circle_of, named
 from harness.lockorder.findings import EXCLUSIVE, SHARED, TIERS, Finding, Move, Witness
 from harness.predict import Trace, predict
 from harness.predict.judge import Prediction, held_since
 from harness.predict.patterns import GUARDED, Pattern
 from harness.predict.trace import ACQUIRE, JOIN, WAKE, Happening, Request
 from harness.trace.events import Site, place_alone
-from harness.trace.locklog import Event
+from harness.trace.locklog import REFUSED, Event
 
 _ORDERED: Final = frozenset(("semaphore", "barrier"))
 _SELDOM: Final = frozenset(("try", "fail", "join", "wake", "down", "fork", "exit"))
@@ -205,7 +205,7 @@ def forecast(
     for each in outcome.predictions:
         if each.tier == "refuted":
             # Of a stretch of a run not even an exhaustive search says that of all of it.
-            said = "refuted" if whole else "not reached within the window"
+            said = REFUTED if whole else "not reached within the window"
             subject = (f"{said}: {each.reason}", teller.circle(each.pattern))
             dropped[subject] = dropped.get(subject, 0) + each.alike
         else:
@@ -266,7 +266,7 @@ def _trace(
         if play is not None:
             play(trace, event, asked, type_of)
     for tid, event in asked.items():
-        if event.op == "req" and not _limited(event):
+        if event.op == "req" and not _limited(event) and not (event.extra or {}).get(REFUSED):
             trace.wanted(tid, event.obj, event, shared=event.mode == "s")
     trace.close(whole=whole)
     return trace
@@ -386,12 +386,6 @@ def _rule(events: Sequence[Happening]) -> str:
     """Name the rule of a circle by what its threads wait for."""
     kinds = {event.kind for event in events}
     return "EVT003" if JOIN in kinds else "EVT001" if WAKE in kinds else "ORD002"
-
-
-def circle_of(names: Sequence[str]) -> str:
-    """Write a circle down, from its least name on."""
-    start = min(range(len(names)), key=names.__getitem__)
-    return " -> ".join((*names[start:], *names[:start], names[start]))
 
 
 class _Teller:

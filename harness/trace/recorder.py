@@ -219,6 +219,13 @@ class TraceRecorder:
             return ThreadState(thread.name, "ended", held=held, thread=thread.index)
         running = thread is self._core.cur and thread.enabled
         publication = self._published.get(thread.index)
+        broke = self._core.finding
+        # An assertion that no lock is held is no operation; all else that is fatal is.
+        refused = (
+            broke is not None
+            and (broke.kind, broke.thread) == ("lock-order", thread)
+            and broke.rule != "CTX003"
+        )
         return ThreadState(
             thread.name,
             "running" if running or thread.enabled else "blocked",
@@ -228,8 +235,9 @@ class TraceRecorder:
             held,
             thread.index,
             0 if publication is None else publication.published,
-            limited=_limited(thread),
+            limited=not refused and _limited(thread),
             order=_order(thread),
+            refused=refused,
         )
 
     def cycle(self, finding: Finding | None) -> tuple[Wait, ...]:

@@ -51,7 +51,8 @@ def order_text(order: OrderFinding) -> str:
     Args:
         order: Its places may be resolved already.
     """
-    lines = [order.message, f"rule {order.rule} ({order.result}), {order.tier}"]
+    sure = order.proof or order.tier
+    lines = [order.message, f"rule {order.rule} ({order.result}), {sure}"]
     for edge in order.edges:
         inner = f"{edge.inner} wanted" if edge.inner else "went to sleep"
         lines.append(f"{edge.thread or 'a thread'}, schedule {edge.schedule}:")
