@@ -25,7 +25,7 @@ from multiprocessing.reduction import DupFd
 from typing import IO, Any, Final
 
 from harness.engine.pool import settled
-from harness.errors import HarnessError, InternalError
+from harness.errors import HarnessError, InternalError, UsageError
 
 _CONTEXT: Final = multiprocessing.get_context("spawn")
 # How long a worker may take to leave by itself before it is killed.
@@ -128,6 +128,7 @@ def run_tasks(
     Raises:
         HarnessError: A task raised it.
         WorkerError: A task raised anything else.
+        UsageError: A process could not be started.
     """
     workers: list[_Worker] = []
     first = _core_here()
@@ -338,7 +339,11 @@ def _core_here() -> int:
 
 
 def _feed(take: Callable[[], Task | None], workers: list[_Worker], jobs: int, first: int) -> None:
-    """Give every free worker a task, and start workers as long as there are tasks for them."""
+    """Give every free worker a task, and start workers as long as there are tasks for them.
+
+    Raises:
+        UsageError: The system gives no further process.
+    """
     while True:
         idle = next((worker for worker in workers if worker.task is None), None)
         if idle is None and len(workers) >= jobs:
@@ -349,7 +354,13 @@ def _feed(take: Callable[[], Task | None], workers: list[_Worker], jobs: int, fi
         if idle is None:
             taken = {worker.number for worker in workers}
             cores = range(first, first + jobs)
-            idle = _Worker(next(number for number in cores if number not in taken))
+            try:
+                idle = _Worker(next(number for number in cores if number not in taken))
+            except OSError as error:
+                raise UsageError(
+                    f"cannot start worker process {len(workers) + 1} of {jobs}: {error.strerror}; "
+                    "take fewer --jobs"
+                ) from None
             workers.append(idle)
         idle.start(task)
 

@@ -69,13 +69,23 @@ class Worker:
     __slots__ = ("baton", "gone", "ident", "thread")
 
     def __init__(self, pool: Pool) -> None:
-        """Start the OS thread; it parks at once."""
-        self.baton = Baton()
+        """Start the OS thread; it parks at once.
+
+        Raises:
+            UsageError: The system gives none, which is nobody's race.
+        """
         self.thread: Thread | None = None
         self.gone = _allocate_lock()
         self.gone.acquire()
         self.ident = 0
-        self.ident = _start_new_thread(self._main, (pool,))
+        try:
+            self.baton = Baton()
+            self.ident = _start_new_thread(self._main, (pool,))
+        except (OSError, RuntimeError, MemoryError) as error:
+            raise UsageError(
+                f"the system gives the program no further thread ({error}); give it more memory, "
+                "processes or open files (ulimit), or spawn fewer threads"
+            ) from None
 
     def _main(self, pool: Pool) -> None:
         self.ident = _get_ident()

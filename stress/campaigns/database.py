@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from harness.errors import UsageError
 from stress.artefacts import make_ignored
@@ -23,6 +23,7 @@ from stress.campaigns import schema
 from stress.given import short
 
 _BUSY_SECONDS: Final = 2.0
+_LASTING: Final = ("SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 _T = TypeVar("_T")
 
@@ -102,6 +103,11 @@ def must_be_ours(connection: Connection) -> None:
                 raise UsageError(
                     f"this is no store of campaigns: {table} computes {short(repr(column.name))}"
                 )
+
+
+def lasting(error: DBAPIError) -> bool:
+    """Whether it stays as it is, however long one waits."""
+    return getattr(error.orig, "sqlite_errorname", "") in _LASTING
 
 
 def from_json(text: str, kind: type[_T]) -> _T:

@@ -30,7 +30,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from harness.errors import UsageError
 from stress.artefacts import ROOT
 from stress.campaigns import schema
-from stress.campaigns.database import engine, from_json, must_be_ours, typed
+from stress.campaigns.database import engine, from_json, lasting, must_be_ours, typed
 from stress.campaigns.parts import Found, Outcome, versions
 from stress.campaigns.plan import Job, Plan, check_name
 from stress.campaigns.schema import campaigns, coverage, findings, losses, parts, sessions
@@ -488,12 +488,14 @@ class Store:
             except IntegrityError:
                 raise
             except DBAPIError as error:
-                if time.monotonic() >= until:
+                if lasting(error) or time.monotonic() >= until:
                     raise self._refused("write", error) from None
             time.sleep(_PAUSE_SECONDS)
 
     def _refused(self, what: str, error: DBAPIError) -> UsageError:
         said = " ".join(str(error.orig).split())
+        if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_NOTADB":
+            return UsageError(f"{self.shown} is no store of campaigns: {said}")
         return UsageError(
             f"cannot {what} the store {self.shown}: {said}; what was committed is safe, and "
             "`campaign resume` goes on from there"

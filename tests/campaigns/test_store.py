@@ -273,7 +273,7 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE x (y)").connection.close()
     cases = {
         "nowhere.sqlite": "there is no store nowhere.sqlite; `campaign run` makes one",
-        "text": "file is not a database",
+        "text": "text is no store of campaigns: file is not a database$",
         "other.sqlite": "is no store of campaigns",
         "nosuch://host/db": "--store is a file or a database URL",
         "://": "--store is a file or a database URL",
@@ -320,6 +320,16 @@ def test_a_store_that_stays_locked_is_given_up_in_a_line(
         holder.close()
         assert store.commit(*key, outcome, 1.0)
         assert store.done(campaign) == {1}
+
+
+def test_a_store_that_nobody_may_write_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "readonly.sqlite"
+    Store(str(path), make=True).close()
+    with Store(f"sqlite:///file:{path}?mode=ro&uri=true", make=True) as store:
+        began = time.monotonic()
+        with pytest.raises(UsageError, match="attempt to write a readonly database"):
+            begin(store, small_plan())
+    assert time.monotonic() - began < 10  # a minute else
 
 
 def test_a_full_disk_costs_nothing_that_was_committed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from harness import (
     replay,
     spawn,
 )
+from harness.engine import pool
 from harness.trace.token import STEPS_MAX
 
 
@@ -314,6 +316,32 @@ def test_exploring_inside_a_schedule_is_refused(inner: Callable[[], object]) -> 
     with pytest.raises(UsageError, match="inside a schedule"):
         explore(program, schedules=5)
     passes(lambda: parallel(Shared(0).get, Shared(0).get))
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("_start_new_thread", RuntimeError("can't start new thread")),
+        ("Baton", OSError(errno.EMFILE, "Too many open files")),
+    ],
+)
+def test_a_system_that_gives_no_thread_is_no_failure_of_the_program(
+    where: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be a finding with a token that fails nowhere else."""
+    real, made = getattr(pool, where), [0]
+
+    def scarce(*args: object) -> object:
+        made[0] += 1
+        if made[0] > 2:
+            raise error
+        return real(*args)
+
+    monkeypatch.setattr(pool, where, scarce)
+    with pytest.raises(UsageError, match="gives the program no further thread"):
+        explore(lambda: parallel(*[Shared(0).get] * 4), schedules=5)
+    monkeypatch.undo()
+    passes(lambda: parallel(*[Shared(0).get] * 4))
 
 
 explore_token = ""

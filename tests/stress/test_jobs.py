@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from worker_tasks import (
     spin,
 )
 
+from harness.errors import UsageError
 from harness.explore import BLOCK, Part
 from stress import console, documents, pool
 from stress.catalogue import Spec
@@ -221,6 +223,15 @@ def test_workers_are_on_a_core_each_from_the_one_that_the_system_chose(
         made = [Task(number, cores_of, (0,)) for number in range(1)]
 
         assert dict(run_tasks(tasks(*made), 1)) == {0: {cores[first % len(cores)]}}
+
+
+def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_number: int) -> object:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(pool, "_Worker", refused)
+    with pytest.raises(UsageError, match=r"worker process 1 of 9: Too many .* fewer --jobs"):
+        next(run_tasks(tasks(Task(0, double, (1,))), 9))
 
 
 ORPHAN = """
