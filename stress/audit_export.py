@@ -150,7 +150,7 @@ def _location(site: str, text: str) -> dict[str, Any]:
     location: dict[str, Any] = {"message": {"text": text}}
     if site != _UNKNOWN and file:
         artefact = {"artifactLocation": {"uri": file.replace("\\", "/")}}
-        region = {"region": {"startLine": max(int(line), 1)}} if line.isdigit() else {}
+        region = {"region": {"startLine": max(int(line), 1)}} if line.isdecimal() else {}
         location["physicalLocation"] = artefact | region
     return location
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from harness.errors import TokenError, UsageError
 from harness.sync import current_schedule
-from stress.given import short
+from stress.given import is_folder, short
 from stress.program import PROGRAM
 
 if TYPE_CHECKING:
@@ -482,8 +482,8 @@ class _FreshLoader(SourceFileLoader):
 
 
 def _load_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise UsageError(f"{FOLDERS_VARIABLE} names {folder}, which is no folder")
+    if not is_folder(folder):
+        raise UsageError(f"{FOLDERS_VARIABLE} names {short(folder)}, which is no folder")
     for path in sorted(folder.glob("*.py")):
         name = f"lockloom_scenarios_{path.stem}"
         if name in sys.modules:

@@ -49,6 +49,7 @@ from stress.cli_options import (
     logged,
 )
 from stress.exit_codes import ExitCode
+from stress.given import is_file
 from stress.pictures import Pictures
 from stress.pool import WorkerError
 from stress.program import CALLED_INSTALLED, PROGRAM
@@ -365,10 +366,7 @@ def _is_token(text: str) -> bool:
 
 def _is_file(text: str) -> bool:
     """A named schedule is given by its path; a token may be longer than any name of a file."""
-    try:
-        return text not in catalogue.discover() and Path(text).is_file()
-    except OSError:
-        return False
+    return text not in catalogue.discover() and is_file(Path(text))
 
 
 def _refuse_with_token(ctx: typer.Context) -> None:

@@ -82,6 +82,22 @@ def read_toml(
         raise kind(f"{path} {wrong}: {short(error)}") from None
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long for one names none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; see ``is_file``."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def short(said: object) -> str:
     """What somebody else's error says, without most of what it quotes."""
     text = str(said)

@@ -42,6 +42,11 @@ _FIELDS: Final[dict[str, type]] = {
 }
 _DEPTH_MAX: Final = 1_000
 _OPTIONAL: Final[dict[str, type]] = {"faults": str, "revision": str, "control": bool}
+_SOURCE: Final = ("before", "after")
+# Of every other text: messages, tables and tokens show them whole.
+_SHOWN_CHARS_MAX: Final = 200
+# Of the list that the mutants were taken from: the seed has these by itself, as latent defects.
+_DEFECTS: Final = {"M26": "L2", "M50": "L1", "M51": "L4", "M52": "L3"}
 
 
 class MutantError(UsageError):
@@ -145,8 +150,13 @@ def choose(mutants: Sequence[Mutant], only: Iterable[str]) -> list[Mutant]:
     known = [mutant.id for mutant in mutants]
     for name in wanted:
         if name not in known:
-            if name in {each for entry in catalogue.discover().values() for each in entry.defects}:
-                raise UsageError(f"{name} is a latent defect: `{PROGRAM} defects --only {name}`")
+            defects = {each for entry in catalogue.discover().values() for each in entry.defects}
+            defect = _DEFECTS.get(name, name)
+            if defect in defects:
+                known_as = "" if defect == name else f", {defect}"
+                raise UsageError(
+                    f"{name} is a latent defect{known_as}: `{PROGRAM} defects --only {defect}`"
+                )
             raise catalogue.unknown("mutant", name, known)
     return [mutant for mutant in mutants if not wanted or mutant.id in wanted]
 
@@ -215,7 +225,7 @@ class Installed(MetaPathFinder):
             spec = None
         for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
             path = Path(folder).parent / self.mutant.file
-            if path.is_file():
+            if given.is_file(path):
                 return path
         raise MutantError(f"mutant {self.mutant.id}: there is no file {self.mutant.file}")
 
@@ -284,6 +294,11 @@ def _mutant(entry: Any, number: int, path: Path) -> Mutant:
             continue
         if type(entry[key]) is not kind:
             raise MutantError(f"mutant {name} in {path}: {key!r} must be of type {kind.__name__}")
+        if kind is str and key not in _SOURCE and len(entry[key]) > _SHOWN_CHARS_MAX:
+            raise MutantError(
+                f"mutant {name} in {path}: {key!r} has {len(entry[key]):,} characters, and at most "
+                f"{_SHOWN_CHARS_MAX} are shown; shorten it"
+            )
     if not entry["before"] or entry["before"] == entry["after"]:
         raise MutantError(f"mutant {name} in {path}: `before` is empty or equals `after`")
     if not 0 <= entry["depth"] <= _DEPTH_MAX:

@@ -111,10 +111,12 @@ def find(run: str, root: Path = ROOT) -> Path:
         latest = root / "latest"
         return runs / (latest.resolve().name if latest.is_dir() else known[-1])
     for path in (Path(run), runs / run):
-        if (path / "results.json").is_file():
+        if given.is_file(path / "results.json"):
             return path
     shown = f"known are {', '.join(known[-3:])}" if known else "there is none yet"
-    raise UsageError(f"no run {run!r} with a results.json; name a folder or a run: {shown}")
+    raise UsageError(
+        f"no run {given.short(run)!r} with a results.json; name a folder or a run: {shown}"
+    )
 
 
 def read(folder: Path) -> Document:

@@ -408,7 +408,7 @@ def settled(core_number: int | None = None) -> Iterator[str | None]:
 
 def _default_core() -> int:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    return int(worker[2:]) if worker[2:].isdigit() else os.getpid()
+    return int(worker[2:]) if worker[2:].isdecimal() else os.getpid()
 
 
 class Watchdog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -12,6 +12,8 @@ SiteRef: TypeAlias = Any
 
 EXCLUSIVE: Final = "exclusive"
 SHARED: Final = "shared"
+# Of an edge that is read back; the class graph knows no others.
+Mode: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A({EXCLUSIVE}|{SHARED})\Z")]
 
 TIERS: Final = ("refuted", "latent", "possible", "predicted", "confirmed", "observed")
 """How sure a finding is, from the least to the most."""

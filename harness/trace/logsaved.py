@@ -14,7 +14,7 @@ import msgspec
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass, LockFlags
 from harness.lockorder.deadlocks import Counted, named
-from harness.lockorder.findings import TIERS, Finding, Witness
+from harness.lockorder.findings import EXCLUSIVE, SHARED, TIERS, Finding, Witness
 from harness.lockorder.graph import Link, Pair
 from harness.lockorder.rules import Direct, State
 from harness.trace.events import Site, Stack
@@ -121,13 +121,16 @@ def _must_fit(saved: _Saved) -> None:
     """Refuse what no judge has seen.
 
     Raises:
-        ValueError: An edge is of a run that there is not, a tier or a deadlock is none.
+        ValueError: An edge is of a run that there is not, a mode, a tier or a deadlock is none.
     """
     found = [finding for _, finding, *_ in saved.direct]
     found += [finding for finding, *_ in saved.deadlocks]
     edges = [link[0] for link in saved.links] + [edge for one in found for edge in one.edges]
     if not {edge.schedule for edge in edges} <= saved.runs.keys():
         raise ValueError("an edge of no run")
+    modes = {mode for edge, *_ in saved.links for mode in (edge.outer_mode, edge.inner_mode)}
+    if not modes <= {EXCLUSIVE, SHARED}:
+        raise ValueError("an edge of no mode")
     if not {finding.tier for finding in found} <= set(TIERS):
         raise ValueError("a finding of no tier")
     if not all(finding.edges and runs for finding, _, runs in saved.deadlocks):

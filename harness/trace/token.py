@@ -22,6 +22,7 @@ from typing import Annotated, Final
 import msgspec
 
 from harness.errors import TokenError
+from harness.lockorder.findings import EXCLUSIVE, SHARED
 from harness.trace.events import Step
 from harness.trace.recorder import checkpoint
 
@@ -35,6 +36,7 @@ TOKEN_BYTES_MAX: Final = 4 << 20
 _LISTED_MAX: Final = 10_000
 FINGERPRINT_CHARS_MAX: Final = 64
 CHECKPOINTS_MAX: Final = 32
+_CHECK_DIGITS: Final = 32
 TOKEN_FOLDER: Final = Path(".stress") / "tokens"
 
 _ALTERNATIVE_BITS: Final = 3
@@ -174,7 +176,7 @@ def encode(token: Token) -> str:
     text = PREFIX + _base64(check[:4] + body)
     if len(text) <= TOKEN_CHARS_MAX:
         return text
-    name = check.hex()[:32]
+    name = check.hex()[:_CHECK_DIGITS]
     TOKEN_FOLDER.mkdir(parents=True, exist_ok=True)
     path = TOKEN_FOLDER / f"{name}.ll1"
     partial = path.with_suffix(f".{os.getpid()}.part")
@@ -227,7 +229,8 @@ def _is_name(fingerprint: str) -> bool:
 
 def _is_edge(edge: list[str | int]) -> bool:
     """Two classes, two modes, a thread, and the schedule that made the edge."""
-    return [type(column) for column in edge] == [str] * 5 + [int]
+    typed = [type(column) for column in edge] == [str] * 5 + [int]
+    return typed and {edge[2], edge[3]} <= {EXCLUSIVE, SHARED}
 
 
 def _from_text(text: str) -> bytes:
@@ -249,7 +252,7 @@ def _from_text(text: str) -> bytes:
 
 def _from_file(name: str) -> bytes:
     path = TOKEN_FOLDER / f"{name}.ll1"
-    if not name.isalnum():
+    if len(name) != _CHECK_DIGITS or not set(name) <= set("0123456789abcdef"):
         raise TokenError(f"the token {_short(FILE_PREFIX + name)} is damaged; copy it again, whole")
     try:
         if path.stat().st_size > TOKEN_BYTES_MAX:
@@ -260,7 +263,7 @@ def _from_file(name: str) -> bytes:
             f"the token names the file {path}, which cannot be read ({error.strerror}); "
             "run the command where the token was made, or copy that file beside it"
         ) from None
-    if hashlib.sha256(body).hexdigest()[:32] != name:
+    if hashlib.sha256(body).hexdigest()[:_CHECK_DIGITS] != name:
         raise TokenError(f"the token file {path} does not match its checksum; copy it again")
     return body
 

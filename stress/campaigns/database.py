@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from harness.errors import UsageError
 from stress.artefacts import make_ignored
 from stress.campaigns import schema
-from stress.given import short
+from stress.given import is_file, short
 
 _BUSY_SECONDS: Final = 2.0
 _LASTING: Final = ("SQLITE_READONLY", "SQLITE_CORRUPT", "SQLITE_NOTADB")
@@ -45,7 +45,7 @@ def engine(where: str, *, make: bool) -> Engine:
     if engine.dialect.name == "sqlite":
         _settle_sqlite(engine)
         path = Path(url.database or "")
-        if not make and not path.is_file():
+        if not make and not is_file(path):
             raise UsageError(f"there is no store {path}; `campaign run` makes one")
         if make:
             try:

@@ -22,7 +22,7 @@ import msgspec
 import stress
 from harness.errors import TokenError, UsageError
 from harness.explore import Part, explore_part
-from harness.lockorder.findings import Witness
+from harness.lockorder.findings import Mode, Witness
 from harness.search.declared import declared
 from harness.search.evidence import Coverage, Histories
 from harness.search.recording import Failure
@@ -114,8 +114,8 @@ class Edge(msgspec.Struct, frozen=True, array_like=True):
 
     outer: str
     inner: str
-    outer_mode: str
-    inner_mode: str
+    outer_mode: Mode
+    inner_mode: Mode
     outer_site: str
     inner_site: str
     thread: str

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypeAlias, TypeVar
 
 import msgspec
 from sqlalchemy import (
@@ -41,6 +41,9 @@ DEFAULT: Final = ROOT / "campaigns.sqlite"
 PATIENCE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.2
 _STACKS_CHARS_MAX: Final = 4_000
+
+# As ``commit`` writes it: SQL has no integer that is large enough.
+_Seed: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,20}\Z")]
 
 _T = TypeVar("_T")
 
@@ -416,7 +419,7 @@ class Store:
                 fields = dict(row._mapping)
                 index, seed, done = typed(
                     [fields[name] for name in ("combination", "seed", "done")],
-                    tuple[int, str, str],
+                    tuple[int, _Seed, str],
                 )
                 fields["failing"] = from_json(fields["failing"], dict[str, int])
                 fields["found"] = found.get(fields["number"], ())

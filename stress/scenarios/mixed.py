@@ -352,7 +352,7 @@ def read(text: str) -> Program:
 
 def _read_vmo(part: str) -> Vmo:
     name, *numbers = part.split(".")
-    if len(numbers) != 2 or name[:1] not in ("L", "S", *_PAGED) or not name[1:].isdigit():
+    if len(numbers) != 2 or name[:1] not in ("L", "S", *_PAGED) or not name[1:].isdecimal():
         raise ValueError(f"{part!r} is no VMO")
     pages, some = map(int, numbers)
     if name[0] == "S" and pages > 0 <= some:

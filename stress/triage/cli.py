@@ -11,6 +11,7 @@ from harness.errors import UsageError
 from harness.search.named import Named
 from harness.trace.token import decode
 from stress.cli_options import Json, SearchJobs, logged
+from stress.given import is_file
 from stress.runner import SCHEDULES_DEFAULT
 from stress.triage.standing import Race
 
@@ -35,11 +36,7 @@ def bisect(
 def _race(text: str) -> Race:
     """From a token, or the file of a named schedule."""
     path = Path(text)
-    try:
-        token = text.startswith("ll") or not path.is_file()
-    except OSError:  # longer than any name of a file
-        token = True
-    if token:
+    if text.startswith("ll") or not is_file(path):
         decode(text)
         return Race(text)
     try:

@@ -26,7 +26,7 @@ from stress.artefacts import write_text
 from stress.catalogue import Spec
 from stress.commands import say
 from stress.exit_codes import ExitCode, of_verdict, worst
-from stress.given import read_bytes, read_toml, short
+from stress.given import is_file, is_folder, read_bytes, read_toml, short
 from stress.triage.standing import Place, Race, Standing, State, stands
 
 _FILE_BYTES_MAX: Final = 4 << 20
@@ -113,7 +113,7 @@ def read(path: Path) -> list[Known]:
     Raises:
         UsageError: It cannot be read, or an entry makes no sense; the message says which.
     """
-    if path.is_dir():
+    if is_folder(path):
         return [known for file in sorted(path.glob("*.toml")) for known in read(file)]
     written = read_toml(path, "the corpus", _File, "is no corpus", bytes_max=_FILE_BYTES_MAX)
     found = []
@@ -220,11 +220,11 @@ def add(path: Path, text: str, *, title: str, since: str, json: bool) -> ExitCod
     """
     text = text.strip()
     token = decode(text)
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"{path} is a folder; name the file in it that shall have the race")
     if text.startswith(FILE_PREFIX):
         raise UsageError("the token names a file that stays on this machine; minimize it first")
-    for known in read(path) if path.exists() else []:
+    for known in read(path) if is_file(path) else []:
         if known.race.token.fingerprint == token.fingerprint:
             raise UsageError(f"{path} has that race already: {known.title}")
     place = Place()
@@ -243,7 +243,7 @@ def add(path: Path, text: str, *, title: str, since: str, json: bool) -> ExitCod
         _write(path.parent / schedule, named.text())
         fields["schedule"] = schedule.as_posix()
     before = (
-        read_bytes(path, "the corpus", bytes_max=_FILE_BYTES_MAX).decode() if path.exists() else ""
+        read_bytes(path, "the corpus", bytes_max=_FILE_BYTES_MAX).decode() if is_file(path) else ""
     )
     lines = [f"{name} = {_toml(value)}" for name, value in fields.items() if value]
     _write(path, before + ("\n" if before else "") + "\n".join(["[[race]]", *lines, ""]))

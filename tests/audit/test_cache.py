@@ -190,10 +190,11 @@ def test_numbers_that_fit_into_no_entry_are_judged_and_not_remembered(tmp_path: 
         lambda saved: saved[2][0][0].update(schedule=99),  # an edge of a run that there is not
         lambda saved: saved[2][0][0].update(outer_site={"module": 1}),
         lambda saved: saved[2][0][0].update(outer_site=7),
+        lambda saved: saved[2][0][0].update(inner_mode="SHARED"),
         lambda saved: saved[0].append(["\0", -1]),
         lambda saved: saved.__setitem__(10, 7),
     ],
-    ids=["run", "site", "no site", "class", "runs"],
+    ids=["run", "site", "no site", "mode", "class", "runs"],
 )
 def test_an_entry_that_no_judge_wrote_is_as_good_as_none(
     tmp_path: Path, change: Callable[[list[Any]], None]

@@ -236,12 +236,15 @@ def test_a_migration_that_breaks_leaves_the_store_as_it_was(
 def test_what_is_damaged_is_said_and_runs_nothing(store: Store) -> None:
     campaign, key, outcome = entered(store)
     huge = msgspec.msgpack.encode([b"\0" * (40 << 20)])
+    edge = parts.Edge("a", "b", "shared", "SHARED", "a.py:1", "b.py:2", "T1", 1, 1)
+    moded = msgspec.structs.replace(parts.unpack(outcome.evidence), edges=[edge])
     evidence = (
         b"",
         b"no zlib",
         outcome.evidence[:-9],
         zlib.compress(b"\x99"),
         zlib.compress(huge),
+        zlib.compress(msgspec.msgpack.encode(moded)),
     )
     for data in evidence:
         with pytest.raises(UsageError, match="evidence of a part"):
@@ -426,6 +429,9 @@ def strange(folder: Path, script: str) -> str:
         ("UPDATE campaigns SET plan = 7", "is damaged"),
         ("UPDATE parts SET schedules = 'many'", "is damaged"),
         ("UPDATE parts SET failing = 'none'", "is damaged"),
+        ("UPDATE parts SET seed = '²0'", "is damaged"),
+        ("UPDATE parts SET seed = '-1'", "is damaged"),
+        ("UPDATE parts SET seed = '9'||hex(zeroblob(3000))", "is damaged"),
         ("UPDATE findings SET message = x'ff'", "is damaged"),
         ("UPDATE sessions SET seconds = 'long'", "is damaged"),
     ],

@@ -84,7 +84,15 @@ tokens = st.builds(
     meta=st.dictionaries(
         st.text(max_size=8), st.integers(-(2**31), 2**31) | st.text(max_size=8), max_size=4
     ),
-    edges=st.lists(st.tuples(*[st.text(max_size=5)] * 5, st.integers(0, 99)).map(list), max_size=3),
+    edges=st.lists(
+        st.tuples(
+            *[st.text(max_size=5)] * 2,
+            *[st.sampled_from(["exclusive", "shared"])] * 2,
+            st.text(max_size=5),
+            st.integers(0, 99),
+        ).map(list),
+        max_size=3,
+    ),
 )
 
 
@@ -179,6 +187,8 @@ def test_a_sealed_token_of_other_content_is_refused(body: bytes) -> None:
         {"schedule": -1},
         {"edges": [["A"]]},
         {"edges": [["A", "B", "exclusive", "exclusive", "t", "not a number"]]},
+        {"edges": [["A", "B", "exclusive", "SHARED", "t", 1]]},
+        {"edges": [["A", "B", "", "exclusive", "t", 1]]},
         {"deviations": b"\x80"},
         {"kind": "weather"},
     ],

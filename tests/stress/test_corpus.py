@@ -96,7 +96,7 @@ def test_an_empty_corpus_proves_nothing(stress: Cli) -> None:
         ('[[race]]\ntoken = "{token}"\nschedule = "../a.json"', [], "lies outside of the corpus"),
         ('[[race]]\ntoken = "{token}"\nschedule = "races.toml"', [], "this is no named schedule"),
         ('[[race]]\ntoken = "{token}"\n', ["--add", "{token}"], "has that race already: assertion"),
-        ("", ["--add", "ll1f-0123"], "cannot be read"),
+        ("", ["--add", "ll1f-0123"], "is damaged"),
         ("", ["--title", "x"], "give --add TOKEN too"),
         ("", ["--search", "-1"], "--search must be at least 0"),
         ("", ["--jobs", "0"], "--jobs must be at least 1"),

@@ -25,6 +25,7 @@ from harness.trace.logjudge import LogJudge
 from model.faults import FaultPlan
 from stress import audit_policy, catalogue, mutants, run_page
 from stress.campaigns import plan
+from stress.campaigns.store import Store
 from stress.catalogue import Spec
 from stress.triage import corpus
 
@@ -156,6 +157,10 @@ def mutant(**changed: str) -> str:
     return "[[mutant]]\n" + "\n".join(f"{name} = {value}" for name, value in fields.items())
 
 
+def planted(path: Path) -> object:
+    return mutants.Installed(mutants.read(path)[0])
+
+
 @pytest.mark.parametrize(
     ("read", "text", "said"),
     [
@@ -166,6 +171,10 @@ def mutant(**changed: str) -> str:
         (mutants.read, mutant(depth=HUGE), "'depth' is from 0"),
         (mutants.read, mutant(file="'../../etc/x.py'"), "'file' is a .py file"),
         (mutants.read, mutant(file="'/etc/x.py'"), "'file' is a .py file"),
+        (mutants.read, mutant(id="'" + "x" * 5_000 + "'"), "'id' has 5,000 characters"),
+        (mutants.read, mutant(file="'" + "x" * 5_000 + ".py'"), "'file' has 5,003 characters"),
+        (mutants.read, mutant(faults="'" + "x" * 5_000 + "'"), "'faults' has 5,000 characters"),
+        (planted, mutant(file="'model/" + "²" * 190 + ".py'"), "there is no file model/²²"),
         (mutants.read, b"#" * (1 << 20) + b"#", "larger than 1,048,576 bytes"),
         (audit_policy.read_order, DEEP, "nested too deep"),
         (audit_policy.read_allow, "a = " + "9" * 5_000, "not an allow file"),
@@ -207,6 +216,22 @@ def test_a_schedule_of_a_corpus_lies_beside_it(tmp_path: Path, path: str) -> Non
 def test_a_fingerprint_can_name_a_file(fingerprint: str) -> None:
     with pytest.raises(TokenError, match="contradicts itself"):
         tokens.decode(token(fingerprint=fingerprint))
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (lambda name: tokens.decode("ll1f-" + name), "is damaged; copy it again, whole"),
+        (lambda name: Store(name, make=False), "there is no store x"),
+        (run_page.find, "no run 'x"),
+        (lambda name: corpus.read(Path(name)), "cannot read the corpus x"),
+    ],
+)
+def test_a_name_that_is_longer_than_any_file_may_have(
+    read: Callable[[str], object], said: str
+) -> None:
+    with pytest.raises((UsageError, TokenError), match=said):
+        read("x" * 300)
 
 
 @pytest.mark.parametrize("name", ["steps", "steps_max"])

@@ -55,6 +55,7 @@ WRONG = [
     ("replay toy-abba --schedule 2 --strategy dfs", "dfs"),
     ("show toy-abba", "not a token"),
     ("mutants --catalogue missing.toml", "cannot read the mutant catalogue missing.toml"),
+    ("mutants --only M26", "M26 is a latent defect, L2: `python -m stress defects --only L2`"),
     ("mutants --only L1", "L1 is a latent defect: `python -m stress defects --only L1`"),
     ("mutants --only M01,L0", "unknown mutant 'L0'"),
     ("defects --only L99", "unknown defect 'L99'"),
