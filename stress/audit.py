@@ -272,10 +272,15 @@ def _followed(
     if len(files) != 1 or str(files[0]) == _STDIN:
         raise UsageError("--follow takes one lock log, a file")
     judge = _fresh(options)
-    judge.heard = Teller(judge, tell)
+    teller = judge.heard = Teller(judge, tell)
+
+    def waits() -> bool:
+        teller.pausing()
+        return wait()
+
     with _opened(files[0]) as stream:
-        judge.read(str(files[0]), cast("IO[bytes]", Growing(stream, wait)), 0)
-    judge.heard()
+        judge.read(str(files[0]), cast("IO[bytes]", Growing(stream, waits)), 0)
+    teller()
     return judge
 
 

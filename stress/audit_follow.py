@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
-from harness.lockorder.findings import Finding
+from harness.lockorder.deadlocks import named
+from harness.lockorder.findings import TIERS, Finding
 from harness.trace.logjudge import LogJudge
 
 if TYPE_CHECKING:
@@ -53,22 +54,39 @@ class Growing(io.RawIOBase):
 
 
 class Teller:
-    """Tells each finding of a judge once."""
+    """Tells each finding of a judge once, and a deadlock again where it has become surer."""
 
     def __init__(self, judge: LogJudge, tell: Callable[[Finding], None]) -> None:
         """Start with nothing told; to be the judge's ``heard``."""
         self._judge = judge
         self._tell = tell
         self._direct = 0
-        self._deadlocks: set[object] = set()
+        self._deadlocks: dict[object, int] = {}
+        self._looked = (0, 0)
 
     def __call__(self) -> None:
         """Tell what is new."""
-        findings = self._judge.rules.findings
+        self._tell_new(all_of_it=False)
+
+    def pausing(self) -> None:
+        """Tell what is new, nothing more being there to read: there is time to look closer."""
+        run = self._judge.playing
+        looked = (0, 0) if run is None else (run.index, run.events)
+        if looked != self._looked:
+            self._looked = looked
+            self._tell_new(all_of_it=True)
+
+    def _tell_new(self, *, all_of_it: bool) -> None:
+        judge = self._judge
+        findings = judge.rules.findings
         for finding in findings[self._direct :]:
             self._tell(finding)
         self._direct = len(findings)
-        for key, counted in self._judge.deadlocks.found.items():
-            if key not in self._deadlocks:
-                self._deadlocks.add(key)
-                self._tell(counted.finding)
+        found = [counted.finding for counted in judge.deadlocks.found.values()]
+        if judge.playing is not None:
+            found += judge.playing.sure(all_of_it=all_of_it)
+        for finding in found:
+            key, sure = named(finding), TIERS.index(finding.tier)
+            if sure > self._deadlocks.get(key, -1):
+                self._deadlocks[key] = sure
+                self._tell(finding)

@@ -43,10 +43,11 @@ def _run(judge: LogJudge, finding: Finding) -> tuple[str, str]:
     """Run one; return its token, or nothing, and what came of it."""
     header = judge.headers[finding.schedule]
     schedule = str(header.get("run", "")).rpartition("#")[2]
-    if "scenario" not in header or "sched" not in header or not _NUMBER.match(schedule):
+    known = {"scenario", "sched", "seed"} <= header.keys()
+    if not known or not _NUMBER.match(schedule):
         return "", "not run: the log is of no scenario that is known here"
     if not finding.legs:
-        return "", "not run: it lies in the middle of a long run"
+        return "", "not run: its stretch of the run begins in the middle of a step"
     try:
         token: str = call_fresh(work.confirm, header, int(schedule), finding.legs, finding.last)
     except (UsageError, HarnessError, WorkerError) as error:

@@ -19,6 +19,10 @@ TIERS: Final = ("refuted", "latent", "possible", "predicted", "confirmed", "obse
 """How sure a finding is, from the least to the most."""
 
 
+EVERYBODY: Final = -1
+"""In a leg of a route: all threads go as they went in the run, up to that step."""
+
+
 class Witness(msgspec.Struct, frozen=True):
     """One occasion on which ``inner`` was wanted while ``outer`` was held.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 # Kinds of happenings.
@@ -99,15 +99,24 @@ class Trace:
         ] = {}  # thread -> the fork that started it, until its first event
         self._interrupted: dict[int, list[int]] = {}  # thread -> interruptions since its last event
         self._sleepers: list[tuple[Request, Happening, int]] = []  # wake-ups, and their objects
+        self._resumed = False
+        self._signalled: Container[int] = ()
 
-    def resume(self, held: Iterable[tuple[int, int, bool, Any]], threads: Iterable[int]) -> None:
+    def resume(
+        self,
+        held: Iterable[tuple[int, int, bool, Any]],
+        threads: Iterable[int],
+        signalled: Container[int] = (),
+    ) -> None:
         """Begin in the middle of a run, with no event yet: nothing changes places with what was.
 
         Args:
             held: Thread, lock, whether shared, and tag of each lock that is held, by thread in the
                 order of acquisition.
             threads: Those that have begun and not ended.
+            signalled: Objects that were signalled before: a flag may be set ever since.
         """
+        self._resumed, self._signalled = True, signalled
         last: list[int] = []
         for thread, lock, shared, tag in held:
             self._interrupted.setdefault(self._lane(thread), []).extend(last)
@@ -212,10 +221,11 @@ class Trace:
         self._owners[lock].pop(lane, None)
 
     def fail(self, thread: int, lock: int, tag: Any = None) -> None:
-        """A thread wanted a lock, and went on without it since others held it."""
+        """A thread wanted a lock, and went on without it since others held it, or it did itself."""
         lane = self._lane(thread)
         owners = [event for owner, event in self._owners.get(lock, {}).items() if owner != lane]
-        self._add(lane, FAIL, lock, tag, owners)
+        # Its own lock no thread gets, whatever others do.
+        self._add(lane, STEP if lock in self._held[lane] else FAIL, lock, tag, owners)
 
     # ---- data -------------------------------------------------------------------------------
 
@@ -276,6 +286,8 @@ class Trace:
     def wake(self, thread: int, obj: int, tag: Any = None, *, limited: bool = False) -> None:
         """A thread went on: after all that was signalled meanwhile."""
         lane = self._lane(thread)
+        # Who fell asleep before all this may have been signalled before it, too.
+        limited = limited or (self._resumed and lane not in self._asleep)
         slept, since, _ = self._asleep.pop(lane, (obj, 0, 0))
         after = self._signals.get(obj, [])[since if slept == obj else 0 :]
         self._woken(lane, obj, tag, after, limited=limited or not after)
@@ -301,7 +313,8 @@ class Trace:
         after = [self._writes[obj]] if obj in self._writes else []
         # Who goes on may take the flag along, so that those who saw it keep their order.
         earlier = [self._saw[obj]] if obj in self._saw else []
-        self._woken(lane, obj, tag, [*after, *earlier], limited=limited or not after)
+        limited = limited or not after or obj in self._signalled
+        self._woken(lane, obj, tag, [*after, *earlier], limited=limited)
         self._saw[obj] = len(self.events) - 1
         self._sees(after)
 
@@ -317,13 +330,12 @@ class Trace:
             return ()
         return self._sets.get(event.obj, event.after) if event.kind == WAKE else event.after
 
-    def close(self, *, whole: bool = True) -> None:
+    def close(self) -> None:
         """Finish: a sleeper waits for a thread where that one alone ever signals its object.
 
-        Args:
-            whole: The run is known from its beginning to its end; else others may signal, too.
+        In a stretch of a run: alone does so there; the caller must know of the rest.
         """
-        for request, made, obj in self._sleepers if whole else ():
+        for request, made, obj in self._sleepers:
             others = self._signallers.get(obj, set()) - {made.thread}
             if len(others) == 1:
                 known = request._replace(provider=min(others))

@@ -13,6 +13,7 @@ from functools import partial
 
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.thread import Thread
+from harness.lockorder.findings import EVERYBODY
 from harness.search.recording import (
     Failure,
     finding_of,
@@ -24,9 +25,10 @@ from harness.search.recording import (
 from harness.search.setup import Program, Setup
 from harness.search.stage import Stage
 from harness.strategies.base import deciding
+from harness.trace.events import Step
 
 Leg = tuple[int, int]
-"""A thread, and the step of the known schedule up to which it goes."""
+"""A thread, or ``EVERYBODY``, and the step of the known schedule up to which it goes."""
 
 
 def reach(
@@ -51,13 +53,32 @@ def reach(
     steps: dict[int, list[int]] = {}
     for step in story.steps:
         steps.setdefault(step.thread, []).append(step.step)
-    route = [(thread, bisect_right(steps.get(thread, []), upto)) for thread, upto in legs]
+    route: list[Leg] = []
+    for thread, upto in legs:
+        if thread == EVERYBODY:
+            route += _as_they_went(story.steps, upto)
+        else:
+            route.append((thread, bisect_right(steps.get(thread, []), upto)))
     failure = _along(program, setup, schedule, route, last)
     if failure is None and not setup.early_timeouts:
         # What timed out on the way did so when nothing else could go on; here it may do so before.
         early = replace(setup, early_timeouts=True)
         failure = _along(program, early, schedule, route, last)
     return failure
+
+
+def _as_they_went(steps: Sequence[Step], upto: int) -> list[Leg]:
+    """The legs of a schedule itself, up to one of its steps."""
+    done: dict[int, int] = {}
+    legs: list[Leg] = []
+    for step in steps:
+        if step.step > upto:
+            break
+        done[step.thread] = count = done.get(step.thread, 0) + 1
+        if legs and legs[-1][0] == step.thread:
+            legs.pop()
+        legs.append((step.thread, count))
+    return legs
 
 
 def _along(

@@ -33,7 +33,7 @@ WINDOW: Final = 1_000_000
 """Events of one run that predictions look at together; of a longer run one such stretch after the
 other, each half over the one before."""
 
-BEYOND: Final = "%d events: no circle farther apart than half of that, and none of signals"
+BEYOND: Final = "%d events: no circle farther apart than half of that"
 
 
 def deadlocks_of(story: Story, schedule: int, *, mode_blind: bool) -> Deadlocks:
@@ -62,6 +62,7 @@ class LogJudge:
         unclassed: Acquisitions of locks without a class.
         classes: By name, as the logs define them, whether acquired or not.
         heard: Called after each piece of a log that was judged; may be None.
+        playing: The run that the log is in the middle of; None between logs.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class LogJudge:
             window: Events of a run that are looked at together for that; at least 2.
         """
         self.heard: Callable[[], None] | None = None
+        self.playing: LogRun | None = None
         self.window = window if predict else 0
         self.limits = (size_max, budget)
         self.rules = LockRules(mode_blind=mode_blind, fatal=False)
@@ -119,8 +121,10 @@ class LogJudge:
                 if index < len(records):
                     run = self._unusual(name, run, records[index], first + index)
                     index += 1
+            self.playing = run
             if self.heard is not None:
                 self.heard()
+        self.playing = None
         self._close(run)
         if len(self.runs) == before and (name, "LOG009") not in self.breaches:
             self.breach(name, "LOG009", 1, "no header: not a lock log, or an empty one")
@@ -221,8 +225,8 @@ class LogJudge:
         if finding is not None:
             self.deadlocks.add(finding, 1)
         foretold = together(run.foretold)
-        for each, count in foretold.findings:
-            self.deadlocks.add(each, count)
+        for each in foretold.findings:
+            self.deadlocks.add(each.finding, each.patterns)
         for subject, count in foretold.dropped.items():
             self.deadlocks.drop(subject, count)
         if run.before.events and run.watch.may_circle():

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol, TypeAlias
 
 from harness.errors import UsageError
 from harness.lockorder.classes import LockClass
-from harness.lockorder.findings import EXCLUSIVE, SHARED
+from harness.lockorder.findings import EXCLUSIVE, SHARED, Finding
 from harness.lockorder.rules import LockRules
 from harness.trace.events import Site, Stack
 from harness.trace.locklog import Definition, Event
@@ -21,7 +21,8 @@ from harness.trace.loghot import NANOSECONDS, LogHot
 from harness.trace.lograces import LogRaces, is_lock
 from harness.trace.logrules import LockLives, leaked
 from harness.trace.logstate import HARMLESS, Lock, Thread, is_limited
-from harness.trace.logtrace import BEGINNING, Before, Forecast, Watch, forecast
+from harness.trace.logtrace import Forecast, confirmed, forecast
+from harness.trace.logwatch import BEGINNING, Before, Watch
 
 _Handler: TypeAlias = Callable[["LogRun", Event], None]
 
@@ -136,36 +137,57 @@ class LogRun:
             more = events[at : at + half - self.watch.events % half]
             at += len(more)
             if len(self.kept) == 2 * half:
-                self._foretell(whole=False)
+                self._foresee(whole=False)
                 del self.kept[:half]
                 self.before = self.marks.popleft()
             self.kept += more
             self.watch.add(more)
             if self.watch.events % half == 0:
                 self.begun.update(event.tid for event in self.kept[-half:])
-                self.marks.append(self.watch.now(self.begun))
+                self.marks.append(self.watch.now(self.begun, self.kept[-half:]))
 
-    def _foretell(self, *, whole: bool) -> None:
+    def _foretell(self, *, whole: bool) -> Forecast | None:
         """Predict what the kept events could have come to."""
         if not self.watch.may_circle():
-            return
+            return None
         size_max, budget = self.judge.limits
-        self.foretold.append(
-            forecast(
-                self.kept,
-                self,
-                self.index,
-                size_max=size_max,
-                budget=budget,
-                before=self.before,
-                whole=whole,
-            )
+        return forecast(
+            self.kept,
+            self,
+            self.index,
+            size_max=size_max,
+            budget=budget,
+            before=self.before,
+            whole=whole,
+            signals=self.watch.signals,
         )
+
+    def _foresee(self, *, whole: bool) -> None:
+        """Keep what is predicted."""
+        told = self._foretell(whole=whole)
+        if told is not None:
+            self.foretold.append(told)
+
+    def sure(self, *, all_of_it: bool) -> Iterator[Finding]:
+        """Give what is predicted so far, and stays so whatever follows.
+
+        Args:
+            all_of_it: Look at the events since the last window, too.
+        """
+        if self.index in self.judge.untrusted:
+            return
+        forecasts = list(self.foretold)
+        if all_of_it and self.judge.window and self.kept:
+            forecasts += filter(None, [self._foretell(whole=False)])
+        for each in forecasts:
+            # Where it waits for a signal somebody else may give that yet.
+            yield from (told.finding for told in each.findings if not told.signals)
 
     def close(self) -> None:
         """Judge what can be told only of a whole run."""
         if self.judge.window:
-            self._foretell(whole=not self.before.events)
+            self._foresee(whole=not self.before.events)
+            self.foretold[:] = [confirmed(each, self.watch) for each in self.foretold]
         self.lives.close()
         if self.races is not None:
             self.races.close()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-import msgspec
-
 from harness.lockorder.deadlocks import REFUTED, circle_of, named
-from harness.lockorder.findings import EXCLUSIVE, SHARED, TIERS, Finding, Move, Witness
+from harness.lockorder.findings import EVERYBODY, EXCLUSIVE, SHARED, TIERS, Finding, Move, Witness
 from harness.predict import Trace, predict
 from harness.predict.judge import Prediction, held_since
 from harness.predict.patterns import GUARDED, Pattern
 from harness.predict.trace import ACQUIRE, JOIN, WAKE, Happening, Request
 from harness.trace.events import Site, place_alone
 from harness.trace.locklog import REFUSED, Event
+from harness.trace.logwatch import (
+    ANNOUNCED,
+    BEGINNING,
+    NO_SIGNALS,
+    Before,
+    Signals,
+    Watch,
+    wanted_at,
+)
+
+SIGNALLED_ELSEWHERE: Final = "elsewhere in the run another thread signals, too"
 
 _ORDERED: Final = frozenset(("semaphore", "barrier"))
-_SELDOM: Final = frozenset(("try", "fail", "join", "wake", "down", "fork", "exit"))
 _TURNS: Final = frozenset(("sem-acquire", "barrier"))
 
 
@@ -40,140 +48,33 @@ class Names(Protocol):
         """Return the place of an event."""
 
 
+class Foretold(NamedTuple):
+    """A deadlock that a run could have had.
+
+    Attributes:
+        finding: ``ORD002``, ``EVT001`` or ``EVT003``, of every tier but ``refuted``.
+        patterns: How many it stands for.
+        circle: The locks and signals of the circle.
+        signals: What it takes for granted: an object, a thread that waits for its signal, and
+            another one that alone gives it.
+    """
+
+    finding: Finding
+    patterns: int
+    circle: str
+    signals: tuple[tuple[int, int, int], ...]
+
+
 class Forecast(NamedTuple):
     """What the instance tier says of a run.
 
     Attributes:
-        findings: ``ORD002``, ``EVT001`` and ``EVT003`` of every tier but ``refuted``, and how many
-            patterns each stands for.
+        findings: Those that are alike once.
         dropped: Why which candidate is none, and how many of them.
     """
 
-    findings: list[tuple[Finding, int]]
+    findings: list[Foretold]
     dropped: dict[tuple[str, str], int]
-
-
-class Before(NamedTuple):
-    """What the events of a run have led to: where those that follow begin.
-
-    Attributes:
-        held: The acquisition of each lock that is held, by thread and outermost first.
-        asked: What each thread wants, and has neither got nor given up.
-        alive: Threads that have begun and not ended, ascending.
-        events: How many there were.
-    """
-
-    held: tuple[Event, ...] = ()
-    asked: Mapping[int, Event] = {}
-    alive: tuple[int, ...] = ()
-    events: int = 0
-
-
-BEGINNING: Final = Before()
-
-
-class Watch:
-    """Watches the events of a run go by: can it have a pattern at all, and what do threads hold?
-
-    Most runs have none, and to see that is much faster than to look for one. A pattern is a circle
-    in the graph of locks wanted while others are held, or it contains a wait for a thread with a
-    lock held.
-
-    Attributes:
-        events: How many there were.
-    """
-
-    def __init__(self) -> None:
-        """Nothing has happened."""
-        self.events = 0
-        self._held: dict[int, list[Event]] = {}
-        self._asked: dict[int, Event] = {}
-        self._forked: dict[int, None] = {}
-        self._ended: dict[int, None] = {}
-        self._wants: dict[int, dict[int, None]] = {}
-        self._waits = self._circles = False
-        self._edges = 0  # of the graph when it was last searched
-
-    def may_circle(self) -> bool:
-        """Tell whether there can be a pattern so far."""
-        edges = sum(map(len, self._wants.values()))
-        if not self._circles and edges > self._edges:
-            self._circles, self._edges = _has_circle(self._wants), edges
-        return self._waits or self._circles
-
-    def now(self, begun: Iterable[int]) -> Before:
-        """Tell where things stand.
-
-        Args:
-            begun: Threads that had an event.
-        """
-        held = (taken for _, mine in sorted(self._held.items()) for taken in mine)
-        alive = {*begun, *self._forked} - {*self._ended}
-        return Before(tuple(held), dict(self._asked), tuple(sorted(alive)), self.events)
-
-    def add(self, events: Sequence[Event]) -> None:
-        """Let further events go by."""
-        held, asked = self._held, self._asked
-        self.events += len(events)
-        for event in events:
-            op = event.op
-            if op == "req":
-                asked[event.tid] = event
-                mine = held.get(event.tid)
-                if mine:
-                    self._want(mine, event.obj)
-            elif op == "acq":
-                request = asked.pop(event.tid, None)
-                mine = held.get(event.tid)
-                if mine is None:
-                    mine = held[event.tid] = []
-                if request is None or request.obj != event.obj:
-                    self._want(mine, event.obj)
-                mine.append(_wanted_at(event, request))
-            elif op == "rel":
-                mine = held.get(event.tid)
-                if mine and mine[-1].obj == event.obj:
-                    mine.pop()
-                elif mine:
-                    _let_go(mine, event.obj)
-            elif op in _SELDOM:
-                self._seldom(event)
-
-    def _want(self, mine: list[Event], obj: int) -> None:
-        wants = self._wants
-        for taken in mine:
-            lock = taken.obj
-            if lock != obj:
-                after = wants.get(lock)
-                if after is None:
-                    wants[lock] = {obj: None}
-                else:
-                    after[obj] = None
-
-    def _seldom(self, event: Event) -> None:
-        op, tid = event.op, event.tid
-        if op == "try":
-            self._asked[tid] = event
-        elif op == "fail":
-            self._asked.pop(tid, None)
-        elif op in ("join", "wake"):
-            self._waits = self._waits or bool(self._held.get(tid))
-        elif op == "down":
-            mine = self._held.get(tid, [])
-            shared = msgspec.structs.replace
-            mine[:] = [shared(each, mode="s") if each.obj == event.obj else each for each in mine]
-        elif op == "fork":
-            self._forked[event.obj] = None
-        else:
-            self._ended[tid] = None
-
-
-def _let_go(mine: list[Event], obj: int) -> None:
-    """Take out the last acquisition of a lock."""
-    for at in range(len(mine) - 1, -1, -1):
-        if mine[at].obj == obj:
-            del mine[at]
-            return
 
 
 def forecast(
@@ -185,6 +86,7 @@ def forecast(
     budget: int,
     before: Before = BEGINNING,
     whole: bool = True,
+    signals: Signals = NO_SIGNALS,
 ) -> Forecast:
     """Predict the deadlocks of a run, or of a stretch of it.
 
@@ -195,10 +97,11 @@ def forecast(
         size_max: Longest circle of threads.
         budget: States that the exhaustive search may visit.
         before: What came before them.
-        whole: They are the whole run. Only then is known who signals what.
+        whole: They are the whole run.
+        signals: Of the run up to here; see ``Watch``.
     """
-    trace = _trace(events, names.type_of, before, whole=whole)
-    teller = _Teller(trace, names, run, before.events)
+    trace = _trace(events, names.type_of, before, signals)
+    teller = _Teller(trace, names, run, before, _torn(events, before))
     outcome = predict(trace, teller.alike, size_max=size_max, budget=budget)
     dropped: dict[tuple[str, str], int] = {}
     findings = []
@@ -209,7 +112,9 @@ def forecast(
             subject = (f"{said}: {each.reason}", teller.circle(each.pattern))
             dropped[subject] = dropped.get(subject, 0) + each.alike
         else:
-            findings.append((teller.finding(each), each.alike))
+            named_so = teller.circle(each.pattern)
+            waits = teller.signals(each)
+            findings.append(Foretold(teller.finding(each), each.alike, named_so, waits))
     for circle in outcome.dropped:
         guard = f" ({names.label(circle.guard)})" if circle.reason == GUARDED else ""
         subject = (f"{circle.reason}{guard}", teller.circle(circle.pattern))
@@ -221,46 +126,57 @@ def forecast(
 
 def together(forecasts: Sequence[Forecast]) -> Forecast:
     """Put together what stretches of one run say; what two of them share counts once."""
-    found: dict[object, tuple[Finding, int]] = {}
+    found: dict[object, Foretold] = {}
     dropped: dict[tuple[str, str], int] = {}
     for each in forecasts:
         here: dict[object, int] = {}
-        for finding, count in each.findings:
-            key = named(finding)
-            here[key] = here.get(key, 0) + count
-            known, counted = found.get(key, (finding, 0))
-            surer = max(known, finding, key=lambda one: TIERS.index(one.tier))
-            found[key] = surer, max(here[key], counted)
+        for foretold in each.findings:
+            key = named(foretold.finding)
+            here[key] = here.get(key, 0) + foretold.patterns
+            known = found.get(key, foretold)
+            surer = max(known, foretold, key=lambda one: TIERS.index(one.finding.tier))
+            found[key] = surer._replace(patterns=max(here[key], known.patterns))
         for subject, count in each.dropped.items():
             dropped[subject] = max(count, dropped.get(subject, 0))
     return Forecast(list(found.values()), dropped)
 
 
-def _has_circle(wants: Mapping[int, Mapping[int, None]]) -> bool:
-    """Take away what nobody wants, one after the other; a circle remains."""
-    wanted: dict[int, int] = {}
-    for after in wants.values():
-        for lock in after:
-            wanted[lock] = wanted.get(lock, 0) + 1
-    free = [lock for lock in wants if lock not in wanted]
-    while free:
-        for lock in wants.get(free.pop(), ()):
-            wanted[lock] -= 1
-            if not wanted[lock]:
-                del wanted[lock]
-                free.append(lock)
-    return bool(wanted)
+def confirmed(forecast: Forecast, watch: Watch) -> Forecast:
+    """Hold what a stretch says of signals against the whole run."""
+    findings, dropped = [], dict(forecast.dropped)
+    for each in forecast.findings:
+        if watch.alone(each.signals):
+            findings.append(each)
+        else:
+            subject = (SIGNALLED_ELSEWHERE, each.circle)
+            dropped[subject] = dropped.get(subject, 0) + each.patterns
+    return Forecast(findings, dropped)
+
+
+def _torn(events: Sequence[Event], before: Before) -> set[int]:
+    """Number the events of the last step before a stretch: it cannot go without them."""
+    torn = set()
+    for event in events:
+        if event.ts > before.step:
+            break
+        if event.op in _PLAYS and event.op not in ANNOUNCED:
+            torn.add(event.seq)
+    return torn
 
 
 def _trace(
-    events: Iterable[Event], type_of: Callable[[int], str], before: Before, *, whole: bool
+    events: Sequence[Event],
+    type_of: Callable[[int], str],
+    before: Before,
+    signals: Signals,
 ) -> Trace:
     """Build the trace of a run; the tag of each happening is its event."""
     trace = Trace()
     asked = dict(before.asked)
     if before.events:
         held = ((event.tid, event.obj, event.mode == "s", event) for event in before.held)
-        trace.resume(held, before.alive)
+        start = events[0].seq if events else 0
+        trace.resume(held, before.alive, {obj for obj, (at, _) in signals.items() if at < start})
     for event in events:
         play = _PLAYS.get(event.op)
         if play is not None:
@@ -268,7 +184,7 @@ def _trace(
     for tid, event in asked.items():
         if event.op == "req" and not _limited(event) and not (event.extra or {}).get(REFUSED):
             trace.wanted(tid, event.obj, event, shared=event.mode == "s")
-    trace.close(whole=whole)
+    trace.close()
     return trace
 
 
@@ -287,15 +203,8 @@ def _ask(_: Trace, event: Event, asked: _Asked, __: _TypeOf) -> None:
 def _acquire(trace: Trace, event: Event, asked: _Asked, _: _TypeOf) -> None:
     request = asked.pop(event.tid, None)
     limited = request is not None and request.obj == event.obj and _limited(request)
-    event = _wanted_at(event, request)
+    event = wanted_at(event, request)
     trace.acquire(event.tid, event.obj, event, shared=event.mode == "s", limited=limited)
-
-
-def _wanted_at(event: Event, request: Event | None) -> Event:
-    """Return an acquisition with its own step, and the place where it was wanted."""
-    if request is not None and request.site and request.site != event.site:
-        return msgspec.structs.replace(event, site=request.site)
-    return event
 
 
 def _fail(trace: Trace, event: Event, asked: _Asked, _: _TypeOf) -> None:
@@ -391,16 +300,20 @@ def _rule(events: Sequence[Happening]) -> str:
 class _Teller:
     """Says of patterns what a report needs."""
 
-    def __init__(self, trace: Trace, names: Names, run: int, skipped: int) -> None:
+    def __init__(
+        self, trace: Trace, names: Names, run: int, before: Before, torn: set[int]
+    ) -> None:
         """Begin with the trace of a run.
 
         Args:
             trace: Of the run, or of a stretch of it.
             names: What its numbers mean.
             run: Its index.
-            skipped: Events of the run before that stretch.
+            before: What came before that stretch.
+            torn: Sequence numbers of its first events, where it begins within a step.
         """
-        self._skipped = skipped
+        self._before = before
+        self._torn = torn
         self._trace = trace
         self._names = names
         self._run = run
@@ -475,8 +388,8 @@ class _Teller:
         if prediction.schedule:
             count = sum(self._trace.events[at].tag is not None for at in prediction.schedule)
             said += f"; witness of {count} events"
-            if self._skipped:
-                said += f", as the run goes on behind its first {self._skipped:,}"
+            if self._before.events:
+                said += f", as the run goes on behind its first {self._before.events:,}"
         return said
 
     def _moves(self, prediction: Prediction) -> list[Move]:
@@ -504,17 +417,29 @@ class _Teller:
 
     def _legs(self, prediction: Prediction) -> tuple[tuple[int, int], ...]:
         """Tell how far each thread goes, in turns, up to the requests at last."""
-        if prediction.tier != "predicted" or self._skipped:
+        if prediction.tier != "predicted":
             return ()
-        happened = [self._trace.events[index].tag for index in prediction.schedule]
+        tags = (self._trace.events[index].tag for index in prediction.schedule)
+        happened = [tag for tag in tags if tag is not None]
         stops = [(event.tid, int(event.ts)) for event in happened]
         stops += [(each.tag.tid, int(each.tag.ts) - 1) for each in prediction.events]
-        legs: list[tuple[int, int]] = []
+        if self._torn - {event.seq for event in happened}:
+            return ()
+        legs = [(EVERYBODY, int(self._before.step))] if self._before.events else []
         for tid, step in stops:
             if legs and legs[-1][0] == tid:
                 legs.pop()
             legs.append((tid, step))
         return tuple(legs)
+
+    def signals(self, prediction: Prediction) -> tuple[tuple[int, int, int], ...]:
+        """List the signals that it waits for; see ``Foretold``."""
+        threads = self._trace.threads
+        return tuple(
+            (event.obj, threads[event.thread], threads[request.provider])
+            for request, event in zip(prediction.pattern, prediction.events, strict=True)
+            if event.kind == WAKE
+        )
 
     def _thread(self, dense: int) -> str:
         return self._names.thread_name(self._trace.threads[dense])

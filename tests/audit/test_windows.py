@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,20 @@ import pytest
 from drawn_programs import drawn
 from locklogs import log, write
 from orders import Op, draw
+from stress_cli import Cli, run_stress
 
+from harness import Event, Mutex, parallel, replay
+from harness.lockorder.findings import EVERYBODY
 from harness.predict import Trace
 from harness.predict.closure import Order
+from harness.search.directed import reach
 from harness.search.recording import record_schedule
 from harness.search.setup import Setup
 from harness.trace import logrun
-from harness.trace.locklog import Event, LockLog
+from harness.trace.locklog import Event as Logged
+from harness.trace.locklog import LockLog
 from harness.trace.logjudge import WINDOW, LogJudge
-from harness.trace.logtrace import Forecast, forecast
+from harness.trace.logtrace import SIGNALLED_ELSEWHERE, Forecast, forecast
 from stress.audit import AuditReport, audit_paths
 from stress.audit_replay import confirm
 from stress.cli import main
@@ -122,7 +128,7 @@ def test_no_more_than_a_window_is_kept(
 ) -> None:
     looked: list[tuple[int, bool]] = []
 
-    def noting(events: list[Event], *args: Any, **options: Any) -> Forecast:
+    def noting(events: list[Logged], *args: Any, **options: Any) -> Forecast:
         looked.append((len(events), options["whole"]))
         return forecast(events, *args, **options)
 
@@ -149,6 +155,17 @@ HELD = {
     "join in it": (f"{PAD}; T0: >T1; T1: +b1 -b1 .; T0: +b1 <T1 -b1", True),
     # Readers that hold together.
     "readers": (f"T1: ~a1; T2: ~a1; {PAD}; T1: ~b1 -b1 -a1; T2: -a1 ~b1 ~a1 -a1 -b1", False),
+    # Who waits with the lock that the only one to signal needs.
+    "a signal": (f"{PAD}; T2: +a1 -a1 !E1; T1: +a1 zE1 ^E1 -a1", True),
+    "a signal to a sleeper": (
+        f"{PAD}; T1: +a1 -a1 +a1 zE1; T2: !E1; T1: ^E1 -a1; T2: +a1 -a1",
+        False,
+    ),
+    "a condition": (f"{PAD}; T2: +a1 -a1; T1: +a1 zC1; T2: !C1; T1: ^C1 -a1", True),
+    # Whether it was signalled in its sleep before, the stretch does not show.
+    "asleep for long": (f"T1: +a1 zC1; {PAD}; T2: !C1; T1: ^C1 -a1", False),
+    # Somebody else may signal first, or later.
+    "signalled again": (f"{PAD}; T2: +a1 -a1 !E1; T1: +a1 zE1 ^E1 -a1; {PAD}; T4: !E1", False),
     # Somebody may have set the event before.
     "an event": (f"T2: !E1; {PAD}; T2: +a1 -a1 !E1; T1: +a1 zE1 ^E1 -a1", False),
 }
@@ -159,6 +176,13 @@ def test_what_was_before_a_stretch_stays_before_it(tmp_path: Path, name: str) ->
     text, dead = HELD[name]
     found = [rule for rule, tier, _ in tiers(report(tmp_path, text, 20)) if tier == "predicted"]
     assert bool(found) == dead
+
+
+def test_who_else_signals_later_is_told(tmp_path: Path) -> None:
+    found = report(tmp_path, HELD["signalled again"][0], 20)
+    dropped = {(entry.reason, entry.subject) for entry in found.ledger}
+    assert (SIGNALLED_ELSEWHERE, "E1, signalled by T2 -> a -> E1, signalled by T2") in dropped
+    assert ("EVT001", "predicted", 1) in tiers(report(tmp_path, HELD["a signal"][0], 20))
 
 
 def test_nothing_in_a_stretch_goes_before_what_is_held_at_its_beginning() -> None:
@@ -188,14 +212,110 @@ def test_a_run_of_one_window_is_judged_as_ever(tmp_path: Path) -> None:
     assert report(tmp_path, text, 70) != report(tmp_path, text, WINDOW)
 
 
-def test_what_lies_in_the_middle_of_a_long_run_is_not_run(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.jsonl", f"{PAD}; {PAD}; {NEST}", scenario="toy", sched="random")
-    judge = judged(path.read_bytes(), 20)
+def test_what_begins_within_a_step_is_not_run(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x.jsonl", f"{PAD}; {PAD}; {NEST}", scenario="toy", sched="random", seed=0
+    )
+    # All of it is one step, in the middle of which the stretch begins.
+    steps = re.sub(rb"(?m)^\[(\d+), \d+", rb"[\1, 1", path.read_bytes())
+    judge = judged(steps, 20)
     assert confirm(judge) == {}
     (finding,) = (each.finding for each in judge.deadlocks.found.values())
     assert finding.tier == "predicted"
     assert "witness of 2 events, as the run goes on behind its first" in finding.proof
-    assert finding.proof.endswith("; not run: it lies in the middle of a long run")
+    assert finding.proof.endswith(
+        "; not run: its stretch of the run begins in the middle of a step"
+    )
+
+
+def late() -> None:
+    """Much that touches nothing, and then a deadlock that hardly any schedule ends in."""
+    pad, lock, left, right = (Mutex(name) for name in ("pad", "lock", "left", "right"))
+    event = Event("event")
+
+    def idle(times: int) -> None:
+        for _ in range(times):
+            with pad:
+                pass
+
+    def sets() -> None:
+        with lock:
+            pass
+        idle(9)
+        event.set()
+
+    def nest(one: Mutex, other: Mutex) -> None:
+        with one, other:
+            pass
+
+    def waits() -> None:
+        idle(5)
+        with lock:
+            event.wait()
+
+    def later() -> None:
+        idle(5)
+        nest(left, right)
+
+    idle(60)
+    parallel(sets, waits)
+    parallel(later, lambda: nest(right, left))
+
+
+def test_predictions_of_every_stretch_come_true() -> None:
+    setup = Setup("random", 7)
+    confirmed: dict[str, int] = {}
+    for schedule in range(1, 9):
+        failure, story = record_schedule(late, setup, schedule)
+        if failure is not None:
+            continue
+        stream = io.BytesIO()
+        with LockLog(stream) as made:
+            made.story(f"run#{schedule}", story)
+        for each in judged(stream.getvalue(), 100).deadlocks.found.values():
+            finding = each.finding
+            assert finding.tier == "predicted"
+            assert finding.legs[0][0] == EVERYBODY
+            reached = reach(late, setup, schedule, finding.legs, finding.last)
+            assert reached is not None
+            again = replay(late, reached.token)
+            assert again is not None
+            assert again.digest == reached.digest
+            confirmed[finding.rule] = confirmed.get(finding.rule, 0) + 1
+    assert confirmed.keys() == {"EVT001", "ORD002"}
+
+
+@pytest.mark.once
+def test_the_command_line_confirms_what_lies_late_in_a_run(tmp_path: Path) -> None:
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "late.py").write_text(LATE)
+    cli: Cli = lambda *args: run_stress(tmp_path, *args, scenarios=tmp_path / "scenarios")
+    run = ("run", "late", "--schedules", "1", "--strategy", "random", "--lock-log", "x.gz")
+    assert cli(*run).code == 0
+    audit = ("audit", "x.gz", "--replay", "--window", "60", "--json")
+    (found,) = cli(*audit).json["findings"]
+    assert (found["rule"], found["tier"]) == ("ORD002", "confirmed")
+    assert "as the run goes on behind its first" in found["note"]
+    assert found["token"]
+
+
+LATE = """
+from harness import Mutex, parallel
+from stress.catalogue import Context, scenario
+
+@scenario("late", summary="two locks in two orders, late", tags=("toy",), threads=2)
+def late(ctx: Context) -> None:
+    pad, left, right = Mutex("pad"), Mutex("left"), Mutex("right")
+
+    def nest(one: Mutex, other: Mutex) -> None:
+        for _ in range(20):
+            with pad:
+                pass
+        with one, other:
+            pass
+
+    parallel(lambda: nest(left, right), lambda: nest(right, left))
+"""
 
 
 def test_a_window_must_hold_two_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,9 @@ import pytest
 from orders import Op, Oracle, draw, reachable, trace_of
 
 from harness.predict import Trace, predict
-from harness.predict.closure import Closure
+from harness.predict.closure import Closure, Order
 from harness.predict.judge import REORDERED, SYNC_PRESERVING, Prediction
+from harness.predict.search import Search
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.once) for n in (1, 2, 3))])
@@ -96,3 +97,19 @@ def test_the_closure_goes_on_until_nothing_changes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Closure, "close", one_pass)
     reasons = [each.reason for each in predict(trace).predictions]
     assert reasons == [SYNC_PRESERVING, SYNC_PRESERVING]
+
+
+def test_a_try_of_ones_own_lock_fails_in_every_order() -> None:
+    trace = Trace()
+    trace.acquire(1, 10)
+    trace.fail(1, 10)
+    trace.release(1, 10)
+    for thread, first, second in ((1, 10, 11), (2, 11, 10)):
+        trace.acquire(thread, first)
+        trace.acquire(thread, second)
+        trace.release(thread, second)
+        trace.release(thread, first)
+    trace.close()
+    heads = [occasions[0] for request, occasions in trace.requests.items() if request.held]
+    path, _ = Search(Order(trace), tuple(heads)).run(1000)
+    assert path is not None
