@@ -17,8 +17,8 @@ Then it is resumed and left alone. Its canonical result must equal, byte by byte
 with the same plan that nobody disturbed. Needs Linux, for /proc. With --store, a database URL, only
 the processes are killed. With --cluster local each session has a Dask cluster of its own: the
 scheduler is killed with the session's process, workers and the processes of their parts each by
-themselves. With --cluster apart scheduler and workers are processes beside the session, which
-outlive it; one more way is then
+themselves; at the end no folder of any of them may be left. With --cluster apart scheduler and
+workers are processes beside the session, which outlive it; one more way is then
 
     scheduler   kill -9 of the scheduler; the next session has another one, and other workers
 """
@@ -46,6 +46,7 @@ from typing import Any, Final
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
 WAYS: Final = ("worker", "parent", "all", "disk", "lock")
+LOCAL: Final = "local"
 _APART: Final = "apart"
 _DISK_BYTES: Final = 4 << 20
 _NAME: Final = "killed"
@@ -74,10 +75,12 @@ class Tally:
 
     sessions: int = 0
     ways: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """On one line."""
-        return f"{self.sessions} sessions: {', '.join(self.ways)}"
+        left = f"; LEFT BEHIND {', '.join(self.left)}" if self.left else ""
+        return f"{self.sessions} sessions: {', '.join(self.ways)}{left}"
 
 
 class Rig:
@@ -105,7 +108,12 @@ class Rig:
             cluster: Run the parts on Dask: ``local``, or ``apart`` from the session.
             variables: The environment of the sessions; None for that of this script.
         """
-        self._variables = environment() if variables is None else variables
+        # Dask's processes have folders, which those that are killed leave to the next ones.
+        self._scratch = tempfile.TemporaryDirectory(prefix="kill-campaigns-dask-")
+        self._variables = {
+            **(environment() if variables is None else variables),
+            "DASK_TEMPORARY_DIRECTORY": self._scratch.name,
+        }
         self._cluster = cluster
         self._dask = Dask(jobs, self._variables) if cluster == _APART else None
         self.folder = folder
@@ -185,10 +193,19 @@ class Rig:
         result: dict[str, Any] = json.loads(out)["result"]
         return result
 
-    def close(self) -> None:
-        """End what runs beside the sessions."""
+    def left(self) -> list[str]:
+        """Folders of Dask's processes that are there still."""
+        return sorted(path.name for path in Path(self._scratch.name).glob("dask-scratch*/*/"))
+
+    def end_dask(self) -> None:
+        """``kill -9`` of what runs beside the sessions."""
         if self._dask is not None:
             self._dask.close()
+
+    def close(self) -> None:
+        """End what runs beside the sessions, and leave nothing."""
+        self.end_dask()
+        self._scratch.cleanup()
 
     # -- disturbances ---------------------------------------------------------------------------
 
@@ -220,7 +237,7 @@ class Rig:
         elif way == "all":
             for pid in draw.sample([process.pid, *workers], 1 + len(workers)):
                 kill(pid)
-            self.close()
+            self.end_dask()
         elif way == "disk":
             with self._full(process.pid):
                 self._wait(process, draw)
@@ -417,6 +434,7 @@ def one(number: int, planned: int, given: argparse.Namespace) -> tuple[Tally, An
             tally.ways.append(f"{way}@{rig.entered() or 0}{'' if running else ' (had ended)'}")
         result = rig.end()
         tally.sessions = rig.sessions + 1
+        tally.left = rig.left() if given.cluster == LOCAL else []
     return tally, result
 
 
@@ -427,7 +445,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--store", default="", help="a database URL")
-    parser.add_argument("--cluster", choices=("local", _APART), default="", help="run on Dask")
+    parser.add_argument("--cluster", choices=(LOCAL, _APART), default="", help="run on Dask")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
@@ -435,16 +453,17 @@ def main() -> int:
         seconds = time.monotonic() - began
     planned = json.loads(undisturbed)["parts"]["planned"]
     print(f"undisturbed: {planned} parts in {seconds:.1f} s", flush=True)
-    equal = 0
+    equal = left = 0
     ways: Counter[str] = Counter()
     for number in range(1, given.campaigns + 1):
         tally, result = one(number, planned, given)
         same = json.dumps(result, sort_keys=True) == undisturbed
         equal += same
+        left += bool(tally.left)
         ways.update(way.partition("@")[0] for way in tally.ways)
         print(f"{number:3} {'equal' if same else 'DIFFERENT'}; {tally}", flush=True)
     print(f"{equal} of {given.campaigns} equal; {dict(sorted(ways.items()))}")
-    return 0 if equal == given.campaigns else 1
+    return 0 if equal == given.campaigns and not left else 1
 
 
 if __name__ == "__main__":

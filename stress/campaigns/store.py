@@ -223,7 +223,9 @@ class Store:
         rows = self._read(lambda connection: connection.execute(query).all())
         found = [typed(row._mapping, Campaign) for row in rows]
         for one in found:
-            check_name(one.name)  # an export's folder is called so
+            # An export's folder is called so.
+            if not check_name(one.name):
+                raise UsageError("the store is damaged: a campaign in it has no name")
         return found
 
     def _standing(self, campaign: Campaign) -> Standing:

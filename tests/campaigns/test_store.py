@@ -425,6 +425,7 @@ def strange(folder: Path, script: str) -> str:
         ),
         ("ALTER TABLE parts ADD COLUMN more AS (zeroblob(1000000000))", "parts computes 'more'"),
         ("UPDATE campaigns SET name = '../../outside'", "a campaign's name is at most"),
+        ("UPDATE campaigns SET name = ''", "a campaign in it has no name"),
         ("UPDATE campaigns SET name = '..'", "a campaign's name is at most"),
         ("UPDATE campaigns SET plan = 7", "is damaged"),
         ("UPDATE parts SET schedules = 'many'", "is damaged"),
