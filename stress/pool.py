@@ -24,7 +24,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import DupFd
 from typing import IO, Any, Final
 
-from harness.engine.pool import settled
+from harness.engine.pool import Watchdog, settled
 from harness.errors import HarnessError, InternalError, UsageError
 
 _CONTEXT: Final = multiprocessing.get_context("spawn")
@@ -180,6 +180,12 @@ def note(value: Any) -> None:
             _parent[-1].send(("note", value))
 
 
+def _stuck(thread: str, stacks: str) -> None:
+    """The task's own thread hangs and cannot be abandoned; its process can, by the parent."""
+    _parent[-1].send(("stuck", (f"thread {thread} hung", stacks)))
+    _parent[-1].poll(None)  # until it hangs up, or kills
+
+
 _parent: Final[list[Connection]] = []
 
 
@@ -267,6 +273,7 @@ class _Worker:
         task = self.task
         if task is None:
             return None  # was ready, and late as well
+        value: Any
         try:
             if not self.connection.poll():
                 status, value = "crash", self._give_up(task)
@@ -283,6 +290,8 @@ class _Worker:
         if status == "note":
             self._note = value
             return None
+        if status == "stuck":
+            status, value = "crash", self._crash(*value)
         if status == "error" and task.contained:
             status, value = "crash", self._crash(str(value), getattr(value, "trace", ""))
         self.task = None
@@ -424,6 +433,7 @@ def _serve(
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _parent.append(connection)
+    Watchdog.stuck = _stuck
     with contextlib.suppress(OSError):
         connection.send(("up", None))
     with settled(number):

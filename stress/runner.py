@@ -355,6 +355,9 @@ class Run:
         for number, track in enumerate(self._tracks):
             if track.ready and not track.concluding:
                 track.concluding = True
+                if not track.kept.parts:  # its very first block was lost
+                    self._finish(track, None)
+                    continue
                 args = (track.spec, track.setup, track.kept.parts)
                 return Task((number, None), work.conclude, args)
         for number, track in enumerate(self._tracks):

@@ -416,7 +416,13 @@ class Watchdog:
 
     It takes part in nothing: it reads two numbers every so often, so it costs the schedule nothing.
     Wall time decides only *that* something hangs, which is never a verdict on the program.
+
+    Attributes:
+        stuck: Called with name and stacks where the caller's own thread, which cannot be abandoned,
+            has taken no step for twice as long; None reports it again.
     """
+
+    stuck: ClassVar[Callable[[str, str], object] | None] = None
 
     def __init__(self, pool: Pool, seconds: float) -> None:
         """Args: seconds: Wall time without a step after which the running thread counts as hung."""
@@ -452,24 +458,27 @@ class Watchdog:
                 last, still = now, 0
                 continue
             still += 1
-            if still >= 4:
-                self._report()
+            if still % 4 == 0 and not self._report(again=still > 4):
                 last, still = None, 0
 
-    def _report(self) -> None:
+    def _report(self, *, again: bool) -> bool:
+        """Abandon the thread that hangs, or tell of it; whether it hangs on."""
         thread = holder()
         if thread is OUTSIDE:
-            return
+            return False
         stacks = self._stacks()
         if thread.index == 0 and not self._pool.free:
+            if again and Watchdog.stuck is not None:
+                Watchdog.stuck(thread.name, stacks)
             sys.stderr.write(
                 f"lockloom: thread {thread.name!r} (the caller's own) has taken no step for "
                 f"{self._seconds:g} s; it blocks in something the harness does not control\n"
                 f"{stacks}\n"
             )
             sys.stderr.flush()
-            return
+            return True
         self._pool.abandon(thread, stacks)
+        return False
 
     def _stacks(self) -> str:
         """Every thread of the schedule with its stack, the running one first."""

@@ -22,6 +22,7 @@ from worker_tasks import (
     cores_of,
     die,
     double,
+    hang,
     process_of,
     run_out_of_memory,
     segfault,
@@ -177,6 +178,16 @@ def test_a_task_that_is_late_is_ended_and_says_where_it_was() -> None:
     assert answers == {number: 2 * number for number in range(4)}
 
 
+def test_a_task_whose_own_thread_hangs_costs_its_process_alone() -> None:
+    """That thread cannot be abandoned, as spawned ones can; a run would wait for ever."""
+    made = [Task("stuck", hang, ()), Task("after", double, (4,))]
+    answers = dict(run_tasks(tasks(*made), 1))
+
+    assert str(answers["stuck"]) == "thread main hung"
+    assert "time.sleep" in answers["stuck"].stacks
+    assert answers["after"] == 8
+
+
 def test_a_fault_in_c_says_where_it_was() -> None:
     ((_, crash),) = run_tasks(tasks(Task("", segfault, ())), 1)
 
@@ -294,25 +305,38 @@ def test_what_a_task_raises_arrives_with_its_traceback() -> None:
     assert "break_down" in caught.value.trace
 
 
+DYING = """
+import os
+from harness import parallel, yield_now
+from harness.sync import current_schedule
+from stress.catalogue import scenario
+
+def dying(name, at):
+    @scenario(name, summary="ends its process")
+    def program(ctx):
+        parallel(yield_now, yield_now)
+        if current_schedule() == at:
+            os._exit(9)
+
+dying("dying", 100)
+dying("dying-at-once", 1)
+"""
+
+
 @pytest.mark.once
-def test_a_crash_in_the_middle_makes_a_scenario_inconclusive(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "dying.py").write_text(
-        "import os\n"
-        "from harness import parallel, yield_now\n"
-        "from harness.sync import current_schedule\n"
-        "from stress.catalogue import scenario\n"
-        "@scenario('dying', summary='ends its process in schedule 100')\n"
-        "def dying(ctx):\n"
-        "    parallel(yield_now, yield_now)\n"
-        "    if current_schedule() == 100:\n"
-        "        os._exit(9)\n"
-    )
+def test_a_process_that_dies_makes_its_scenario_inconclusive_and_no_other(
+    cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
     one, two = (
-        timeless(cli("run", "dying", "--jobs", jobs, "--json", scenarios=tmp_path).json)
+        timeless(cli("run", "canary", "dying*", "--jobs", jobs, "--json", scenarios=tmp_path).json)
         for jobs in (1, 2)
     )
 
     assert one == two
-    assert one["verdict"] == "inconclusive"
-    assert one["scenarios"][0]["schedules"] == 64
-    assert "ended with exit code 9" in one["scenarios"][0]["reason"]
+    told = {row["name"]: (row["verdict"], row["schedules"]) for row in one["scenarios"]}
+    assert told.pop("canary")[0] == "fail"
+    assert told == {"dying": ("inconclusive", 64), "dying-at-once": ("inconclusive", 0)}
+    for row in one["scenarios"][1:]:
+        at = row["schedules"] + 1
+        assert f"ended with exit code 9, in schedules {at} and following" in row["reason"]

@@ -6,6 +6,7 @@ import ctypes
 import io
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def announce_and_spin(path: str) -> None:
     Path(path).write_text(str(os.getpid()), encoding="utf-8")
     while True:
         pass
+
+
+def hang() -> None:
+    """The thread that explores blocks in something that the harness does not control."""
+    # Not above: tasks with little time are here too.
+    from harness import explore, parallel, yield_now
+
+    def program() -> None:
+        parallel(yield_now, yield_now)
+        time.sleep(600)
+
+    explore(program, schedules=1, hang_seconds=0.2)
 
 
 def segfault() -> None:
