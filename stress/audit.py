@@ -44,7 +44,7 @@ from stress.audit_report import (
     plural,
     render_text,
 )
-from stress.given import read_bytes, short
+from stress.given import is_folder, read_bytes, short
 from stress.pool import Crash, Task, WorkerError, run_tasks
 
 __all__ = ["AuditReport", "audit_paths", "read_golden", "render_text", "to_json"]
@@ -161,7 +161,7 @@ def _expand(paths: Sequence[Path | str]) -> tuple[list[Path], list[str]]:
     for given in map(Path, paths):
         if str(given) == _STDIN:
             files[given] = given
-        elif given.is_dir():
+        elif is_folder(given):
             inside = sorted(p for p in given.rglob("*") if p.is_file() and _is_named_so(p))
             logs = [path for path in inside if _is_log(path)]
             if not logs:
@@ -170,10 +170,9 @@ def _expand(paths: Sequence[Path | str]) -> tuple[list[Path], list[str]]:
                 )
             skipped += [path.name for path in inside if path not in logs]
             files.update((path.resolve(), path) for path in logs)
-        elif not given.exists():
-            raise UsageError(
-                f"there is no lock log {given}; write one with `run --lock-log {given}`"
-            )
+        elif not _exists(given):
+            name = short(given)
+            raise UsageError(f"there is no lock log {name}; write one with `run --lock-log {name}`")
         elif not _is_log(given) and _foreign(given) is None:
             raise UsageError(
                 f'{given}:1: not a lock log: no {{"zlock":1,...}} header, and no trace of RAPID, '
@@ -182,6 +181,14 @@ def _expand(paths: Sequence[Path | str]) -> tuple[list[Path], list[str]]:
         else:
             files.setdefault(given.resolve(), given)
     return sorted(files.values(), key=str), skipped
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something of that name, be it a pipe; see ``given.is_file``."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_named_so(path: Path) -> bool:
@@ -198,7 +205,7 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {short(path)}: {error.strerror}") from error
 
 
 def converted(path: Path, convert: Callable[[IO[bytes]], bytes]) -> bytes:

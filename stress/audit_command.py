@@ -22,6 +22,7 @@ from stress.audit_cache import FOLDER
 from stress.audit_policy import read_policy, suggest_order
 from stress.audit_report import AuditReport, render_text
 from stress.exit_codes import ExitCode, of_verdict
+from stress.given import is_file, is_folder, reason, short
 
 _FORMATS: Final[dict[str, Callable[[AuditReport], str]]] = {
     "text": render_text,
@@ -125,14 +126,14 @@ def _tell(finding: Finding) -> None:
 
 def _processes(paths: Sequence[Path]) -> int:
     """Count the cores, where there is enough to read for more than one process."""
-    size = sum(path.stat().st_size for path in paths if path.is_file())
-    several = len(paths) > 1 or any(path.is_dir() for path in paths)
+    size = sum(path.stat().st_size for path in paths if is_file(path))
+    several = len(paths) > 1 or any(map(is_folder, paths))
     return (os.cpu_count() or 1) if several and size > _WORTH_IT else 1
 
 
 def _picture(paths: Sequence[Path], options: AuditOptions) -> ExitCode:
     """Convert one log; nothing is judged."""
-    if len(paths) != 1 or paths[0].is_dir():
+    if len(paths) != 1 or is_folder(paths[0]):
         raise UsageError(f"--format {options.format} takes one lock log")
     data = converted(paths[0], _PICTURES[options.format])
     if options.output is None:
@@ -154,5 +155,5 @@ def _golden(name: str) -> list[tuple[str, str]] | None:
 def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"cannot write --output {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write --output {short(path)}: {reason(error)}") from error

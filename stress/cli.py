@@ -58,6 +58,7 @@ from stress.triage import cli as triage_cli
 
 # No scenario has a longer name, and no token is shorter.
 _NAME_CHARS_MAX: Final = 40
+_WORD_CHARS_MAX: Final = 4_096
 
 app = typer.Typer(
     name="stress",
@@ -123,7 +124,9 @@ def _failed(error: Exception, *, debug: bool) -> ExitCode:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """The text on one line; of a word longer than any path or token its two ends."""
+    words = text.split()
+    return " ".join(w if len(w) <= _WORD_CHARS_MAX else f"{w[:200]}...{w[-50:]}" for w in words)
 
 
 def parse_seed(text: str) -> int:

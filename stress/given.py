@@ -45,11 +45,16 @@ def read_bytes(
     try:
         with path.open("rb") as file:
             data = file.read(bytes_max + 1)
-    except OSError as error:
-        raise kind(f"cannot read {named}: {error.strerror}{hint}") from None
+    except (OSError, ValueError) as error:
+        raise kind(f"cannot read {named}: {reason(error)}{hint}") from None
     if len(data) > bytes_max:
         raise kind(f"{named} is larger than {bytes_max:,} bytes; divide it")
     return data
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why the system, or Python before it, refuses a path."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def read_toml(
@@ -83,10 +88,10 @@ def read_toml(
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that is too long for one names none."""
+    """Whether there is such a file; a name too long for one, or with a NUL byte, names none."""
     try:
         return path.is_file()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -94,7 +99,7 @@ def is_folder(path: Path) -> bool:
     """Whether there is such a folder; see ``is_file``."""
     try:
         return path.is_dir()
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
