@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from harness.engine.core import CORE, Core
 from harness.engine.finding import Finding
-from harness.engine.pool import GuardedCore, Pool, Worker, banish
+from harness.engine.pool import GuardedCore, Pool, Watchdog, Worker, banish
 from harness.engine.schedule import Limits, finish
 from harness.engine.thread import OUTSIDE, Group, Thread
 from harness.errors import ScheduleAborted
@@ -290,6 +290,8 @@ class FreePool(Pool):
                 f"something the harness does not control\n{stacks}\n"
             )
             sys.stderr.flush()
+            if Watchdog.stuck is not None:
+                Watchdog.stuck(thread.name, stacks)
 
     def await_all(self, zero: Thread) -> None:
         """Until every thread has ended, or those that hang have been given up."""

@@ -47,7 +47,7 @@ def announce_and_spin(path: str) -> None:
         pass
 
 
-def hang() -> None:
+def hang(mode: str) -> None:
     """The thread that explores blocks in something that the harness does not control."""
     # Not above: tasks with little time are here too.
     from harness import explore, parallel, yield_now
@@ -56,7 +56,7 @@ def hang() -> None:
         parallel(yield_now, yield_now)
         time.sleep(600)
 
-    explore(program, schedules=1, hang_seconds=0.2)
+    explore(program, schedules=1, hang_seconds=0.2, mode=mode)
 
 
 def segfault() -> None:
