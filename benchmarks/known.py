@@ -1,9 +1,11 @@
 """Schedules to the first bug of each known program, for each strategy, beside published figures.
 
-    python benchmarks/known.py [--strategies A,B] [--only NAME,...] [--trials N] [--cap N] [--json]
+    python benchmarks/known.py [--strategies A,B] [--only NAME,...] [--trials N] [--cap N]
+        [--seconds S] [--json]
 
 Trial *i* explores with seed *i*. Pilot schedules count as one, as in the published figures; there
-are three.
+are three. No trial of a cell begins after ``--seconds``; a share in round brackets says how many
+there were then. Each cell is told on stderr as soon as it is known.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import math
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,19 +61,23 @@ class Cell:
     def __str__(self) -> str:
         if self.mean is None:
             return f"- (0/{self.trials})"
-        share = "" if self.whole else f" ({len(self.found)}/{self.trials})"
+        complete = self.whole and self.trials >= TRIALS
+        share = "" if complete else f" ({len(self.found)}/{self.trials})"
         return f"{self.mean:.0f}{share}" if self.mean >= 10 else f"{self.mean:.1f}{share}"
 
 
-def measure(known: Known, strategy: str, trials: int, cap: int) -> Cell:
-    """Explore ``known`` with as many seeds."""
+def measure(known: Known, strategy: str, trials: int, cap: int, seconds: float = math.inf) -> Cell:
+    """Explore ``known`` with as many seeds, or with fewer where that takes more than so long."""
     pilots = int(strategy_named(strategy).needs_pilot)
     found = []
-    for seed in range(trials):
-        failure = explore(known.program, strategy, cap, seed=seed).failure
+    began = time.monotonic()
+    done = 0
+    while done < trials and (done == 0 or time.monotonic() - began < seconds):
+        failure = explore(known.program, strategy, cap, seed=done).failure
         if failure is not None:
             found.append(failure.schedule + pilots)
-    return Cell(tuple(found), trials)
+        done += 1
+    return Cell(tuple(found), done)
 
 
 def geometric(values: Sequence[float]) -> float:
@@ -140,6 +147,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names of programs, joined by commas")
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--cap", type=int, default=CAP)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="for each cell, about")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     programs = (*KNOWN, *CONTROLS)
@@ -153,7 +161,9 @@ def main() -> int:
         table[strategy] = {}
         for known in chosen:
             cap = options.cap // 10 if known.control else options.cap
-            table[strategy][known.name] = measure(known, strategy, options.trials, cap)
+            table[strategy][known.name] = measure(
+                known, strategy, options.trials, cap, options.seconds
+            )
             print(strategy, known.name, table[strategy][known.name], file=sys.stderr, flush=True)
     if options.json:
         print(json.dumps(document(table), indent=2))

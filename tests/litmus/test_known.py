@@ -46,3 +46,9 @@ def test_surw_is_as_quick_as_it_is_published_to_be(name: str) -> None:
 
 def test_the_geometric_mean_is_one() -> None:
     assert geometric([1, 10, 100]) == pytest.approx(10)
+
+
+def test_a_cell_that_took_too_long_says_how_many_trials_it_had() -> None:
+    known = BY_NAME["CS/phase01"]
+    assert str(measure(known, "pct", 20, 10, seconds=0)) == "2.0 (1/1)"
+    assert str(measure(known, "pct", 20, 10)) == "2.0"
