@@ -21,7 +21,7 @@ from typing import Any, Final
 from harness.errors import UsageError
 from stress.campaigns.parts import Outcome, run_bounded, worn
 from stress.campaigns.plan import Job, Take
-from stress.pool import Crash, Keeper, Task
+from stress.pool import Crash, Keeper, Task, interrupt_held_back
 
 # So many parts for each thread of a worker: one runs, one waits there.
 _AHEAD: Final = 2
@@ -58,16 +58,8 @@ class Cluster:
         self._futures: dict[Any, Job] = {}
         try:
             if address == LOCAL:
-                address = self._open.enter_context(
-                    distributed.LocalCluster(
-                        n_workers=jobs,
-                        threads_per_worker=1,
-                        dashboard_address=None,
-                        worker_dashboard_address=None,
-                        memory_limit=0,
-                        silence_logs=40,
-                    )
-                )
+                with interrupt_held_back():
+                    address = self._open.enter_context(started_here(jobs))
             self._client = self._open.enter_context(
                 distributed.Client(address, timeout=_REACH_SECONDS, set_as_default=False)
             )
@@ -76,6 +68,9 @@ class Cluster:
             raise UsageError(
                 f"no Dask scheduler answers at {address}: {error}; start one with `dask scheduler`"
             ) from None
+        except BaseException:
+            self._open.close()
+            raise
         self.jobs = self._threads()
 
     def close(self) -> None:
@@ -144,6 +139,21 @@ class Cluster:
             f"the Dask scheduler at {self.place} is gone ({why}); what was committed is safe, and "
             "`campaign resume` goes on from there"
         )
+
+
+def started_here(jobs: int) -> Any:
+    """A cluster on this machine."""
+    import distributed
+
+    return distributed.LocalCluster(
+        n_workers=jobs,
+        threads_per_worker=1,
+        worker_dashboard_address=None,
+        # Without an address its web server takes port 8787, and complains where somebody has it.
+        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+        memory_limit=0,
+        silence_logs=40,
+    )
 
 
 def run_apart(job: Job, seconds: float, memory: int | None) -> Outcome | Crash:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -11,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from campaigning import Watcher, begin, drive, outcome_of, small_plan
-from distributed import LocalCluster
+from distributed import LocalCluster, Scheduler
 from kill_campaigns import Rig
 from stress_cli import environment
 
 from harness.errors import UsageError
-from stress.campaigns.cluster import Cluster
+from stress.campaigns.cluster import Cluster, started_here
 from stress.campaigns.drive import Driver, Local
 from stress.campaigns.parts import Outcome
 from stress.campaigns.plan import Job, made
@@ -40,15 +41,27 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def dask() -> Iterator[LocalCluster]:
     """Two workers, and a scheduler that is reached by its address."""
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address=None,
-        worker_dashboard_address=None,
-        memory_limit=0,
-        silence_logs=50,
-    ) as cluster:
+    with started_here(2) as cluster:
         yield cluster
+
+
+def test_a_cluster_here_takes_no_port_of_others_and_its_workers_see_no_ctrl_c() -> None:
+    """Its web server wanted port 8787; Ctrl-C is for who runs the campaign."""
+    with contextlib.closing(Cluster("local", 1, 60.0)) as cluster:
+        host, port = cluster._client.run_on_scheduler(_served)
+        held_back = cluster._client.run(_interrupt_held_back)
+
+    assert host == "127.0.0.1"
+    assert port != 8787
+    assert [*held_back.values()] == [True]
+
+
+def _served(dask_scheduler: Scheduler) -> tuple[str, int]:
+    return dask_scheduler.http_server.address, dask_scheduler.http_server.port
+
+
+def _interrupt_held_back() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def elsewhere() -> Local:

@@ -270,6 +270,9 @@ def test_no_worker_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     while not (said.exists() and said.read_text()) and time.monotonic() < until:
         time.sleep(0.01)
     worker = int(said.read_text())
+    # It is the first child of its parent: nor did it ever see Ctrl-C, not even as it started.
+    status = Path(f"/proc/{worker}/status").read_text(encoding="utf-8")
+    blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
     parent.kill()
     parent.wait()
     until = time.monotonic() + 10
@@ -280,6 +283,7 @@ def test_no_worker_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     if survived:
         os.kill(worker, signal.SIGKILL)
     assert not survived
+    assert blocked >> (signal.SIGINT - 1) & 1
 
 
 def test_a_process_that_is_kept_serves_call_after_call_until_it_dies() -> None:
