@@ -180,6 +180,7 @@ class Kind:
         self.inputs = 0
         self._seed = seed
         self._seconds = 0.0
+        self._slowest = (0.0, 0)
         self._counted: Counter[str] = Counter()
         self._wrong: Counter[str] = Counter()
 
@@ -193,7 +194,9 @@ class Kind:
         start = time.process_time()
         for index in indices:
             data = made(self.reader, self._seed, index)
+            began = time.process_time()
             outcome = judged(self.reader, data, folder, guard)
+            self._slowest = max(self._slowest, (time.process_time() - began, index))
             self.inputs += 1
             if isinstance(outcome, str):
                 self._counted[outcome] += 1
@@ -211,12 +214,13 @@ class Kind:
             print(f"input: {base64.b64encode(data[:20_000]).decode()}", flush=True)
 
     def __str__(self) -> str:
-        """On one line; inputs a second of CPU time."""
+        """On one line; inputs a second of CPU time, and the one that took most of it."""
         told = ", ".join(f"{name} {count:,}" for name, count in self._counted.most_common())
+        slowest, index = self._slowest
         rate = self.inputs / self._seconds if self._seconds else 0.0
         return (
             f"{self.reader.name:<17}{self.inputs:>9,} inputs {rate:>9,.0f}/s "
-            f"{self.wrong:>6,} wrong; {told}"
+            f"{self.wrong:>6,} wrong; {told}; {slowest:.2f} s for index {index}"
         )
 
 

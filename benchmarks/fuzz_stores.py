@@ -81,7 +81,7 @@ def of_store(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
         database.deserialize(rng.choice(seeds))
         for _ in range(rng.choice((1, 1, 2, 4))):
-            with contextlib.suppress(sqlite3.Error, OverflowError, UnicodeEncodeError):
+            with contextlib.suppress(sqlite3.Error, OverflowError, ValueError, RecursionError):
                 (_schema if kind == 1 else _value)(rng, database)
         return database.serialize()
 

@@ -108,12 +108,12 @@ class Rig:
             cluster: Run the parts on Dask: ``local``, or ``apart`` from the session.
             variables: The environment of the sessions; None for that of this script.
         """
-        # Dask's processes have folders, which those that are killed leave to the next ones.
-        self._scratch = tempfile.TemporaryDirectory(prefix="kill-campaigns-dask-")
-        self._variables = {
-            **(environment() if variables is None else variables),
-            "DASK_TEMPORARY_DIRECTORY": self._scratch.name,
-        }
+        self._variables = dict(environment() if variables is None else variables)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        if cluster:
+            # Dask's processes have folders, which those that are killed leave to the next ones.
+            self._scratch = tempfile.TemporaryDirectory(prefix="kill-campaigns-dask-")
+            self._variables["DASK_TEMPORARY_DIRECTORY"] = self._scratch.name
         self._cluster = cluster
         self._dask = Dask(jobs, self._variables) if cluster == _APART else None
         self.folder = folder
@@ -195,7 +195,8 @@ class Rig:
 
     def left(self) -> list[str]:
         """Folders of Dask's processes that are there still."""
-        return sorted(path.name for path in Path(self._scratch.name).glob("dask-scratch*/*/"))
+        scratch = [] if self._scratch is None else [Path(self._scratch.name)]
+        return sorted(path.name for each in scratch for path in each.glob("dask-scratch*/*/"))
 
     def end_dask(self) -> None:
         """``kill -9`` of what runs beside the sessions."""
@@ -205,7 +206,8 @@ class Rig:
     def close(self) -> None:
         """End what runs beside the sessions, and leave nothing."""
         self.end_dask()
-        self._scratch.cleanup()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     # -- disturbances ---------------------------------------------------------------------------
 
