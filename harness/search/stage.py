@@ -280,19 +280,26 @@ def prepare(
     kind = strategy_named(setup.strategy)
     known = None if learning is None else learning.piloted
     options = known or Options(setup.seed, setup.depth, setup.preemptions)
-    if kind.needs_pilot and known is None and _pilot(stage, program, setup, options):
-        if learning is not None:
+    if kind.needs_pilot and known is None:
+        profile = options.profile if kind.needs_profile else None
+        if _pilot(stage, program, setup, options, profile) and learning is not None:
             learning.piloted = options
     return kind(options)
 
 
-def _pilot(stage: Stage, program: Program, setup: Setup, options: Options) -> bool:
-    """Enter into ``options`` what pilot schedules show; False where one was broken off."""
+def _pilot(
+    stage: Stage, program: Program, setup: Setup, options: Options, profile: Profile | None
+) -> bool:
+    """Enter into ``options`` what pilot schedules show; False where one was broken off.
+
+    Without a ``profile`` only lengths are measured.
+    """
     pilot = strategy_named("random")(options)
     for number in range(PILOTS):
-        before = _Before(pilot, number, options.profile)
+        before = _Before(pilot, number, profile)
         core, _ = stage.run(program, setup.rules(), setup.limits(), before.begin, 0)
-        options.profile.merge()
+        if profile is not None:
+            profile.merge()
         if core.cut in ("hang", "interrupted"):
             return False
         options.length = max(options.length, core.steps - before.steps)
@@ -303,14 +310,16 @@ def _pilot(stage: Stage, program: Program, setup: Setup, options: Options) -> bo
 class _Before:
     """Counts the steps before the first decision of a pilot schedule, where nothing is decided."""
 
-    def __init__(self, pilot: Strategy, number: int, profile: Profile) -> None:
+    def __init__(self, pilot: Strategy, number: int, profile: Profile | None) -> None:
         self._pilot = pilot
         self._number = number
         self._profile = profile
         self.steps = 0
 
     def begin(self, core: Core) -> Choose:
-        inner = self._profile.watching(core, self._pilot.begin(core, self._number))
+        inner = self._pilot.begin(core, self._number)
+        if self._profile is not None:
+            inner = self._profile.watching(core, inner)
 
         def choose() -> Thread:
             thread = inner()

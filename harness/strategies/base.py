@@ -112,7 +112,8 @@ class Strategy:
     Attributes:
         name: How callers ask for it.
         fair: Every enabled thread runs eventually, so a run that hits the step bound is a livelock.
-        needs_pilot: Wants ``length``, ``threads`` and ``profile`` of ``Options`` measured first.
+        needs_pilot: Wants ``length`` and ``threads`` of ``Options`` measured first.
+        needs_profile: Wants ``profile`` too, for which every step of the pilots is looked at.
         sequential: Schedule n is only reached through 1 to n-1; cannot be split over processes.
         bounded: Takes ``preemptions``.
         learns: Wants to be told by ``learn`` what earlier epochs showed, from about one in so many
@@ -123,6 +124,7 @@ class Strategy:
     name: ClassVar[str]
     fair: ClassVar[bool] = True
     needs_pilot: ClassVar[bool] = False
+    needs_profile: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
     bounded: ClassVar[bool] = False
     learns: ClassVar[int] = 0

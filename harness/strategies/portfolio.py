@@ -41,7 +41,7 @@ class Portfolio(Strategy):
     """Shares schedules among surw, pct of depths 1 to 3 or as asked, pos, random and mutate."""
 
     name = "portfolio"
-    needs_pilot = True
+    needs_pilot = needs_profile = True
     learns = 8
 
     def __init__(self, options: Options) -> None:

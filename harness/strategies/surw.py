@@ -36,7 +36,7 @@ class SelectivelyUniform(Strategy):
     """Uniform over the interleavings of the steps on one object, a new one for each schedule."""
 
     name = "surw"
-    needs_pilot = True
+    needs_pilot = needs_profile = True
 
     def __init__(self, options: Options) -> None:
         """One stream of blocks for all schedules."""

@@ -26,7 +26,7 @@ class UniformRandomWalk(Strategy):
     """Each interleaving is as likely as every other, as far as the counts are right."""
 
     name = "urw"
-    needs_pilot = True
+    needs_pilot = needs_profile = True
 
     def __init__(self, options: Options) -> None:
         """One stream of blocks for all schedules."""

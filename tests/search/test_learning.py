@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -203,6 +204,29 @@ def test_pilots_run_once_in_a_process_and_decide_the_same(strategy: str) -> None
     assert ran(anew, None) == 2 * PILOTS
     assert ran(shared, Learning()) == PILOTS
     assert shared == anew
+
+
+@pytest.mark.parametrize("strategy", [n for n in names() if strategy_named(n).needs_pilot])
+def test_pilots_are_profiled_only_for_who_reads_it(strategy: str) -> None:
+    def piloted(name: str) -> Options:
+        known = Learning()
+        explore_part(_noting({}), Setup(strategy=name), 1, 1, learning=known)
+        assert known.piloted is not None
+        return known.piloted
+
+    options, widest = piloted(strategy), piloted("urw")
+
+    assert (options.length, options.threads) == (widest.length, widest.threads)
+    assert options.length > 0
+    kind = strategy_named(strategy)
+    assert bool(options.profile.steps) == bool(options.profile.accesses) == kind.needs_profile
+    del options.profile
+    known = Learning()
+    known.piloted = options
+    runs: dict[int, tuple[int, ...]] = {}
+    with pytest.raises(AttributeError) if kind.needs_profile else nullcontext():
+        explore_part(_noting(runs), Setup(strategy=strategy), 1, 40, learning=known)
+    assert len(runs) == (0 if kind.needs_profile else 40)
 
 
 def wide(count: int) -> Callable[[], None]:
