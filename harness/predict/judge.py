@@ -50,7 +50,8 @@ class Outcome(NamedTuple):
     Attributes:
         predictions: Those that are alike once, in the order of their first pattern.
         dropped: Circles of two requests that are no pattern.
-        cut: Whether there were more than ``PATTERNS_MAX`` patterns.
+        cut: Whether there were more than ``PATTERNS_MAX`` patterns, or more to search than
+            ``patterns.PATHS_MAX`` waits.
     """
 
     predictions: list[Prediction]
@@ -95,7 +96,8 @@ def predict(
             better = max(known, judged, key=lambda each: _RANK[each.tier])
             judged = better._replace(alike=known.alike + 1)
         found[name] = judged
-    return Outcome(list(found.values()), list(patterns.dropped()), number > PATTERNS_MAX)
+    dropped = list(patterns.dropped())
+    return Outcome(list(found.values()), dropped, number > PATTERNS_MAX or patterns.cut)
 
 
 def _judge(order: Order, pattern: Pattern, budget: int) -> tuple[Prediction, int]:

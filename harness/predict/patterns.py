@@ -19,6 +19,10 @@ SAME_THREAD: Final = "one thread makes both requests"
 GUARDED: Final = "a lock that both threads hold keeps them apart"
 
 
+PATHS_MAX: Final = 1_000_000
+"""Waits that are followed in search of patterns: of many locks and few circles there is no end."""
+
+
 class Dropped(NamedTuple):
     """A circle of two requests that is no pattern.
 
@@ -34,13 +38,19 @@ class Dropped(NamedTuple):
 
 
 class Patterns:
-    """Enumerates the patterns of one run."""
+    """Enumerates the patterns of one run.
+
+    Attributes:
+        cut: Whether a search was given up after ``PATHS_MAX`` waits, before it had seen all.
+    """
 
     def __init__(self, requests: list[Request], size_max: int) -> None:
         """Prune: what nobody could block, or what blocks nobody, lies on no circle."""
         self._size_max = size_max
         self._requests = _pruned(requests)
         self._by_lock, self._by_thread = _index(self._requests)
+        self._paths = 0
+        self.cut = False
 
     def __iter__(self) -> Iterator[Pattern]:
         """Yield each pattern once, beginning with its least thread."""
@@ -58,21 +68,30 @@ class Patterns:
         ]
 
     def dropped(self) -> Iterator[Dropped]:
-        """Yield the circles of two lock requests that a common thread or a guard rules out."""
-        for first in self._requests:
-            if first.lock is None:
+        """Yield the circles of two lock requests that a common thread or a guard rules out.
+
+        Of the first ``PATHS_MAX`` pairs; ``cut`` is set where there are more.
+        """
+        pairs = (
+            (first, second, shared)
+            for first in self._requests
+            if first.lock is not None
+            for second, shared in self._by_lock.get(first.lock, ())
+        )
+        for number, (first, second, shared) in enumerate(pairs):
+            if number == PATHS_MAX:
+                self.cut = True
+                return
+            if (shared and first.shared) or second.lock is None or second.lock == first.lock:
                 continue
-            for second, shared in self._by_lock.get(first.lock, ()):
-                if (shared and first.shared) or second.lock is None or second.lock == first.lock:
-                    continue
-                if not _waits(second, first) or (second.thread, second) < (first.thread, first):
-                    continue
-                if first.thread == second.thread:
-                    yield Dropped(SAME_THREAD, (first, second))
-                    continue
-                guard = common(first, second)
-                if guard is not None:
-                    yield Dropped(GUARDED, (first, second), guard)
+            if not _waits(second, first) or (second.thread, second) < (first.thread, first):
+                continue
+            if first.thread == second.thread:
+                yield Dropped(SAME_THREAD, (first, second))
+                continue
+            guard = common(first, second)
+            if guard is not None:
+                yield Dropped(GUARDED, (first, second), guard)
 
     def _extend(self, path: Pattern) -> Iterator[Pattern]:
         """Go on along the waits; the first thread is the least of the circle."""
@@ -80,6 +99,10 @@ class Patterns:
         for request in self.blockers(last):
             if request.thread < first.thread:
                 continue
+            self._paths += 1
+            if self._paths > PATHS_MAX:
+                self.cut = True
+                return
             if request is first:
                 if len(path) > 1 and any(each.lock is not None for each in path):
                     yield path

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from orders import Op, Oracle, draw, reachable, trace_of
 
-from harness.predict import Trace, predict
+from harness.predict import Trace, patterns, predict
 from harness.predict.closure import Closure, Order
 from harness.predict.judge import REORDERED, SYNC_PRESERVING, Prediction
 from harness.predict.search import Search
@@ -113,3 +113,25 @@ def test_a_try_of_ones_own_lock_fails_in_every_order() -> None:
     heads = [occasions[0] for request, occasions in trace.requests.items() if request.held]
     path, _ = Search(Order(trace), tuple(heads)).run(1000)
     assert path is not None
+
+
+def test_a_search_without_an_end_is_given_up_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven threads that nest locks in a ring have no circle of four; a few have one of two."""
+    trace = Trace()
+    for thread in range(7):
+        for outer, inner in ((thread, (thread + 1) % 7), (7, 8), (8, 7)):
+            trace.acquire(thread, outer)
+            trace.acquire(thread, inner)
+            trace.release(thread, inner)
+            trace.release(thread, outer)
+    trace.close()
+    whole = predict(trace)
+    assert whole.predictions
+    assert not whole.cut
+
+    monkeypatch.setattr(patterns, "PATHS_MAX", 10)
+    part = predict(trace)
+
+    assert part.cut
+    assert len(part.predictions) < len(whole.predictions)
+    assert len(part.dropped) < len(whole.dropped)
