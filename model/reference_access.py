@@ -215,7 +215,7 @@ class Store(Write):
             after = None if cell is None else written(ref, state, vmo, page, cell.content)
             if after is not None and not local:
                 yield after, local
-            elif not local and lacks(ref, state, call):
+            if not local and lacks(ref, state, call):
                 yield state, True
         else:
             yield from super().steps(ref, state, call, local)

@@ -542,6 +542,19 @@ def test_a_pager_that_traps_writes_is_asked_before(
     assert got == unexplained
 
 
+def test_a_store_that_finds_no_memory_leaves_its_page_clean() -> None:
+    """Its fault would have replaced the page, and made it dirty by that."""
+    fails = (*STORE_B[:3], "NO_MEMORY")
+    calls = {"m": MAP_B, "s": fails, "d": NONE_DIRTY}
+
+    def at(pages: int) -> str:
+        tracked = 1 << BORROWER
+        return judged("mmssdd", calls, (W, W, P), pages=pages, machine=pages, tracked=tracked)
+
+    assert at(3) == ""
+    assert at(4) == "s"
+
+
 @pytest.mark.parametrize("name", ["pin", "need", "write"])
 def test_memory_may_have_been_short_for_a_while_only(name: str) -> None:
     """Who found none is told so later, when others have given theirs back."""
