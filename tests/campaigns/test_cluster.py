@@ -47,21 +47,21 @@ def dask() -> Iterator[LocalCluster]:
 
 def test_a_cluster_here_takes_no_port_of_others_and_its_workers_see_no_ctrl_c() -> None:
     """Its web server wanted port 8787; Ctrl-C is for who runs the campaign."""
+
+    # Local functions travel whole: no worker can import this module.
+    def served(dask_scheduler: Scheduler) -> tuple[str, int]:
+        return dask_scheduler.http_server.address, dask_scheduler.http_server.port
+
+    def interrupt_held_back() -> bool:
+        return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
     with contextlib.closing(Cluster("local", 1, 60.0)) as cluster:
-        host, port = cluster._client.run_on_scheduler(_served)
-        held_back = cluster._client.run(_interrupt_held_back)
+        host, port = cluster._client.run_on_scheduler(served)
+        held_back = cluster._client.run(interrupt_held_back)
 
     assert host == "127.0.0.1"
     assert port != 8787
     assert [*held_back.values()] == [True]
-
-
-def _served(dask_scheduler: Scheduler) -> tuple[str, int]:
-    return dask_scheduler.http_server.address, dask_scheduler.http_server.port
-
-
-def _interrupt_held_back() -> bool:
-    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def elsewhere() -> Local:
