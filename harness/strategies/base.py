@@ -186,7 +186,8 @@ def strategy_named(name: str) -> type[Strategy]:
     try:
         return _REGISTRY[name]
     except KeyError:
-        raise UsageError(f"unknown strategy {name!r}; known: {', '.join(names())}") from None
+        # A store or a token of strangers may name anything.
+        raise UsageError(f"unknown strategy {name[:80]!r}; known: {', '.join(names())}") from None
 
 
 def names() -> list[str]:

@@ -424,3 +424,5 @@ def test_a_program_without_concurrency_is_not_called_interleaved(strategy: str) 
 def test_an_unknown_strategy_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"unknown strategy 'pcd'; known: .*pct"):
         explore(bounded_buffer, "pcd")
+    with pytest.raises(UsageError, match=r"^unknown strategy 'p{80}'; known: "):
+        explore(bounded_buffer, "p" * 5_000)
