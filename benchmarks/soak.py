@@ -18,8 +18,10 @@ quantity is compared by its median in the first and in the last tenth of the tim
     threads    may grow by one: a sample may fall in between two schedules
     files      open descriptors, may grow by two
     objects    of Python, that its garbage collector follows, in ``process`` alone: 5% and 1,000
-    speed      schedules per second of CPU time, may fall by ``--slower`` [0.2]; the wall's is
-               printed beside, and judged by nobody: other people use the machine as well
+    speed      schedules per second of CPU time, may fall by ``--slower`` [0.1] more than that of
+               fresh processes: every minute a new one runs a few turns of the same mixture. Who
+               else uses the machine slows both down; what age does, only the old one. The wall's
+               is printed beside, and judged by nobody
 
 The exit code is 1 where one of them is not flat or a subject ended early. Needs Linux.
 """
@@ -29,6 +31,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import os
 import re
@@ -55,7 +58,10 @@ _END_SECONDS: Final = 180.0
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _TENTHS: Final = 10
-SLOWER: Final = 0.2
+SLOWER: Final = 0.1
+# A fresh process starts so often, and runs so many turns, the first of which is not counted.
+_FRESH_SECONDS: Final = 60.0
+_FRESH_TURNS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,15 @@ _MORE: Final = {
 }
 
 
-def judged(samples: Sequence[Sample], slower: float = SLOWER) -> dict[str, dict[str, Any]]:
+def judged(
+    samples: Sequence[Sample], slower: float = SLOWER, machine: float = 1.0
+) -> dict[str, dict[str, Any]]:
     """Each quantity at the beginning and at the end, and whether it is flat.
 
     Args:
         samples: By time.
-        slower: By which share the speed may fall.
+        slower: By which share the speed may fall, beside that of the machine.
+        machine: Speed of fresh processes at the end, as a share of theirs at the beginning.
     """
     begin, end = samples[0].wall, samples[-1].wall
     tenth = (end - begin) / _TENTHS
@@ -109,7 +118,7 @@ def judged(samples: Sequence[Sample], slower: float = SLOWER) -> dict[str, dict[
         found[name] = {"first": was, "last": now, "flat": now <= was * (1 + share) + more}
     for name, clock in (("speed", "cpu"), ("wall speed", "wall")):
         was, now = (_rate(part, tenth, clock) for part in (samples, samples[::-1]))
-        flat = clock == "wall" or 0 < was * (1 - slower) <= now
+        flat = clock == "wall" or 0 < was * machine * (1 - slower) <= now
         found[name] = {"first": was, "last": now, "flat": flat}
     return found
 
@@ -123,6 +132,23 @@ def _rate(samples: Sequence[Sample], tenth: float, clock: str) -> float:
             taken = getattr(one, clock) - getattr(edge, clock)
             return (one.schedules - edge.schedules) / taken if taken else 0.0
     return 0.0
+
+
+def machine_speed(fresh: Sequence[tuple[float, float]]) -> float:
+    """What became of the speed of fresh processes, from the first to the last tenth of the time.
+
+    Args:
+        fresh: When each ended, and its schedules per second of CPU time; by time.
+
+    Returns:
+        The last as a share of the first; 1 where no more than one was measured.
+    """
+    if len(fresh) < 2:
+        return 1.0
+    tenth = (fresh[-1][0] - fresh[0][0]) / _TENTHS
+    was = statistics.median(rate for when, rate in fresh if when <= fresh[0][0] + tenth)
+    now = statistics.median(rate for when, rate in fresh if when >= fresh[-1][0] - tenth)
+    return now / was
 
 
 # -- looking --------------------------------------------------------------------------------------
@@ -210,6 +236,39 @@ class Subject:
             return ""
         said = (self._folder / "out").read_text(errors="replace")[-2000:]
         return f"ended with {code}: {said}"
+
+
+class Fresh:
+    """New processes of the mixture, one after the other: what the machine gives at this time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing runs yet; each will tell in this folder, which must exist."""
+        self.rates: list[tuple[float, float]] = []
+        self._told = folder / "fresh.json"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._due = time.monotonic()
+
+    def look(self) -> None:
+        """Note what has ended, and start what is due."""
+        if self._process is not None and self._process.poll() is not None:
+            if self._process.returncode == 0:
+                rate = json.loads(self._told.read_text())
+                self.rates.append((time.monotonic(), rate))
+            self._process = None
+        if self._process is None and time.monotonic() >= self._due:
+            self._due = time.monotonic() + _FRESH_SECONDS
+            self._process = subprocess.Popen(  # noqa: S603 - ours
+                [sys.executable, str(Path(__file__).resolve()), "--fresh", str(self._told)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            )
+
+    def end(self) -> None:
+        """Leave nothing behind that runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 Count = Callable[[], Told]
@@ -360,25 +419,43 @@ def mixture(told: Path) -> None:
         told.with_suffix(".new").replace(told)
 
 
+def fresh(told: Path) -> None:
+    """Be one of ``Fresh``: tell schedules per second of CPU time, collections included."""
+    counted = 0
+    began = 0.0
+    for at, number in enumerate(itertools.islice(turns(), _FRESH_TURNS)):
+        gc.collect()
+        if at:
+            counted += number
+        else:
+            began = time.process_time()
+    told.write_text(json.dumps(counted / (time.process_time() - began)))
+
+
 # -- the command line -----------------------------------------------------------------------------
 
 
-def soaked(names: Sequence[str], seconds: float, folder: Path) -> dict[str, tuple[Subject, str]]:
-    """Run the subjects for so long; each with why it failed, or nothing."""
+def soaked(
+    names: Sequence[str], seconds: float, folder: Path
+) -> tuple[dict[str, tuple[Subject, str]], list[tuple[float, float]]]:
+    """Run the subjects for so long; each with why it failed, or nothing; and ``Fresh.rates``."""
+    fresh = Fresh(folder)
     subjects = [Subject(name, folder / name, seconds + _WARM_SECONDS) for name in names]
     every = min(_EVERY_SECONDS, seconds / _SAMPLES_LEAST)
     ended: set[str] = set()
     until = time.monotonic() + seconds
     warm = time.monotonic() + _WARM_SECONDS
     while time.monotonic() < until and len(ended) < len(subjects):
+        fresh.look()
         ended |= {one.name for one in subjects if one.name not in ended and not one.look()}
         if not all(one.samples for one in subjects) and time.monotonic() < warm:
             until = time.monotonic() + seconds  # what starts and imports is not what is measured
         time.sleep(every)
+    fresh.end()
     return {
         one.name: (one, one.end() or ("ended early" if one.name in ended else ""))
         for one in subjects
-    }
+    }, fresh.rates
 
 
 def main() -> int:
@@ -389,17 +466,24 @@ def main() -> int:
     parser.add_argument("--slower", type=float, default=SLOWER, help="share that speed may lose")
     parser.add_argument("--json", action="store_true", help="with all samples")
     parser.add_argument("--mixture", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--fresh", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.mixture is not None:
         mixture(given.mixture)
+    if given.fresh is not None:
+        fresh(given.fresh)
+        return 0
     names = given.of.split(",")
     if unknown := sorted(set(names) - set(_SUBJECTS)):
         parser.error(f"no subject {unknown[0]!r}; there are {', '.join(_SUBJECTS)}")
     document: dict[str, Any] = {"seconds": given.seconds, "flat": True, "subjects": {}}
     with tempfile.TemporaryDirectory() as name:
-        for subject, wrong in soaked(names, given.seconds, Path(name)).values():
+        subjects, rates = soaked(names, given.seconds, Path(name))
+        machine = document["machine"] = machine_speed(rates)
+        for subject, wrong in subjects.values():
             samples = subject.samples
-            quantities = judged(samples, given.slower) if len(samples) > _TENTHS else {}
+            enough = len(samples) > _TENTHS
+            quantities = judged(samples, given.slower, machine) if enough else {}
             why = wrong or ("" if quantities else "was hardly seen")
             flat = not why and all(one["flat"] for one in quantities.values())
             document["flat"] = document["flat"] and flat
@@ -419,6 +503,7 @@ def main() -> int:
 
 def show(document: dict[str, Any]) -> None:
     """For people."""
+    print(f"fresh processes at the end: {document['machine']:.2f} of their speed at the beginning")
     for name, told in document["subjects"].items():
         print(f"{name}: {told['schedules']:,} schedules in {document['seconds']:g} s")
         if told["why"]:

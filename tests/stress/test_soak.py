@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from soak import Sample, judged
+from soak import Sample, judged, machine_speed
 
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 BEGIN = Sample(0.0, 0.0, 0, memory=50 << 20, threads=4, files=20, objects=30_000)
@@ -50,6 +50,21 @@ def test_a_subject_that_stood_still_is_not_flat() -> None:
     assert not judged(samples)["speed"]["flat"]
 
 
+def test_speed_may_fall_as_that_of_fresh_processes_did_and_no_further() -> None:
+    slowing = [replace(BEGIN, cpu=at / 2 if at < 50 else 25 + (at - 50) / 1.4) for at in range(100)]
+
+    assert not judged(series(slowing))["speed"]["flat"]
+    assert judged(series(slowing), machine=0.7)["speed"]["flat"]
+    assert not judged(series([BEGIN] * 100), machine=1.2)["speed"]["flat"]
+
+
+def test_the_speed_of_the_machine_is_told_by_medians_of_both_ends() -> None:
+    ends = [(0.0, 400.0), (1.0, 100.0), (2.0, 400.0), (98.0, 200.0), (99.0, 900.0), (100.0, 200.0)]
+
+    assert machine_speed([*ends[:3], (50.0, 1.0), *ends[3:]]) == 0.5
+    assert machine_speed(ends[:1]) == machine_speed([]) == 1.0
+
+
 @pytest.mark.once
 def test_ten_seconds_of_all_kinds_of_programs_leave_nothing_behind() -> None:
     """Speed, and threads to the last one, are judged over an hour: seconds are as they come."""
@@ -65,6 +80,7 @@ def test_ten_seconds_of_all_kinds_of_programs_leave_nothing_behind() -> None:
     del subject["samples"]
 
     assert done.stderr == ""
+    assert told["machine"] == 1.0, "ten seconds are too short for more than one fresh process"
     looked_at = subject["quantities"]
     assert looked_at["memory"]["flat"], subject
     # Caches fill in the first minutes; what each schedule left behind would be more.
