@@ -29,7 +29,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NoReturn
 
 from harness.engine.choosers import Start, checking, recording
-from harness.engine.finding import Finding, cycle_from, deadlock_message, for_ever, place, place_of
+from harness.engine.finding import (
+    Finding,
+    cycle_from,
+    deadlock,
+    for_ever,
+    lost_wakeup,
+    place,
+    place_of,
+)
 from harness.engine.thread import (
     OUTSIDE,
     Group,
@@ -39,7 +47,7 @@ from harness.engine.thread import (
     new_label,
     unique,
 )
-from harness.errors import ScheduleAborted, UsageError
+from harness.errors import ScheduleAborted
 from harness.lockorder.rules import LockRules
 
 # An unwinding thread may still use primitives in its ``finally`` blocks; a loop there that swallows
@@ -175,8 +183,9 @@ class Core:
 
     def preempt(self, me: Thread, to: Thread) -> None:
         """Switch away from ``me`` although its published operation could run."""
-        # ``costs`` and ``switch``, written out: this is where the time of a random walk goes.
-        if self.steps != self.handed and not to.early and to.kind != "interrupt":
+        # ``switch``, written out: this is where the time of a random walk goes. What else makes
+        # this no preemption (see ``costs``) ``to`` knows: it calls ``spared`` as it goes on.
+        if self.steps != self.handed:
             self.preemptions += 1
         else:
             self.handovers += 1
@@ -185,6 +194,12 @@ class Core:
         me.park()
         if self.aborting:
             raise ScheduleAborted
+
+    def spared(self) -> None:
+        """The calling thread has just got the baton, and whoever it came from was not preempted."""
+        if self.steps != self.handed and not self.aborting:
+            self.preemptions -= 1
+            self.handovers += 1
 
     @property
     def switches(self) -> int:
@@ -246,6 +261,7 @@ class Core:
         self.timers.remove(me)
         me.deadline = None
         if me.early:
+            self.spared()
             me.early = False
             me.excused = True
             self.rest(me)  # the timer only made it runnable: to switch back is free
@@ -414,13 +430,14 @@ class Core:
         start = self.starting
         start.parent = parent
         start.group = group
-        start.pending = members[::-1]
+        start.pending = members[:0:-1]
         if group is not None:
             self.run.remove(parent)
             self.steady = self.lease = 0
             parent.enabled = False
         self.choose = start.choose
-        self.switch(parent, start.choose())
+        members[0].started = True
+        self.switch(parent, members[0])
 
     def depart(self, me: Thread) -> Thread:
         """``me`` has ended; return the thread that goes on.
@@ -432,6 +449,7 @@ class Core:
         me.enabled = False
         self.run.remove(me)
         self.steady = self.lease = 0
+        self.handed = self.steps + 1
         for waiter in me.wanters:
             self.enable(waiter)
         for lock in me.held:
@@ -516,9 +534,7 @@ class Core:
 
     def deadlocked(self, cycle: list[tuple[Thread, Thread]]) -> NoReturn:
         """Report ``cycle``."""
-        message = deadlock_message(cycle, self.label)
-        frames = [place_of(waiter) for waiter, _ in cycle]
-        self.fail(Finding("deadlock", message, self.cur, frames=frames, cycle=cycle))
+        self.fail(deadlock(cycle, self.cur, self.label))
 
     def stuck(self) -> NoReturn:
         """Nothing can run, nor time pass: a deadlock if there is a cycle, else a lost wakeup."""
@@ -527,10 +543,7 @@ class Core:
             cycle = cycle_from(thread)
             if cycle is not None:
                 self.deadlocked(cycle)
-        lines = ["nothing can run, and no thread waits for a lock in a cycle"]
-        lines += [f"{t.name} waits for {self.label(t.obj)} ({t.kind})" for t in live]
-        frames = [place_of(thread) for thread in live]
-        self.fail(Finding("lost-wakeup", "\n".join(lines), self.cur, frames=frames))
+        self.fail(lost_wakeup(live, self.cur, self.label))
 
     def broken(self, name: str, detail: str) -> NoReturn:
         """Report a broken invariant."""
@@ -568,22 +581,6 @@ class Core:
             spin = self.label(held[-1])
             message = f"{me.name} would block in {what} while it holds the spinlock {spin}"
             self.violated("lock-order", "CTX001", message)
-
-    def foreign(self) -> NoReturn:
-        """A thread that the engine did not start used a primitive, in the baton holder's name.
-
-        Raises:
-            UsageError: Here, and to the caller of ``explore``: the schedule ends at its next step.
-        """
-        error = UsageError(
-            "a thread that spawn() or parallel() did not start used a harness primitive; "
-            "start every thread of the program with spawn()"
-        )
-        self.error = error
-        self.stop = "error"
-        self.limit = 0
-        self.steady = self.lease = 0
-        raise error
 
     # -- names ----------------------------------------------------------------------------------
 

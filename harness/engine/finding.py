@@ -109,11 +109,14 @@ def how_it_blocks(waiter: Thread, holder: Thread) -> str:
     return f"held by {holder.name}"
 
 
-def deadlock_message(cycle: Sequence[tuple[Thread, Thread]], label: Callable[[object], str]) -> str:
-    """A wait-for cycle in words, a line for each of its edges.
+def deadlock(
+    cycle: Sequence[tuple[Thread, Thread]], cur: Thread, label: Callable[[object], str]
+) -> Finding:
+    """A wait-for cycle, told in a line for each of its edges.
 
     Args:
         cycle: ``(waiter, holder)`` pairs; the last holder is the first waiter, or has ended.
+        cur: The thread that runs.
         label: Names a resource.
     """
     lines = [f"{len(cycle)} thread{'s wait' if len(cycle) > 1 else ' waits'} in a cycle"]
@@ -124,7 +127,16 @@ def deadlock_message(cycle: Sequence[tuple[Thread, Thread]], label: Callable[[ob
         f"{how_it_blocks(waiter, holder)}"
         for waiter, holder in cycle
     ]
-    return "\n".join(lines)
+    frames = [place_of(waiter) for waiter, _ in cycle]
+    return Finding("deadlock", "\n".join(lines), cur, frames=frames, cycle=cycle)
+
+
+def lost_wakeup(live: Sequence[Thread], cur: Thread, label: Callable[[object], str]) -> Finding:
+    """``live`` threads wait for what nobody will do; arguments as in ``deadlock``."""
+    lines = ["nothing can run, and no thread waits for a lock in a cycle"]
+    lines += [f"{thread.name} waits for {label(thread.obj)} ({thread.kind})" for thread in live]
+    frames = [place_of(thread) for thread in live]
+    return Finding("lost-wakeup", "\n".join(lines), cur, frames=frames)
 
 
 # -- where a thread stands ----------------------------------------------------------------------

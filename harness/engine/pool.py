@@ -20,14 +20,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 from harness.engine.core import CORE, Choose, Core
 from harness.engine.finding import HIDE, PACKAGE, Finding
 from harness.engine.thread import OUTSIDE, Thread
 from harness.errors import InternalError, ScheduleAborted, UsageError
 
-_ONE: Final = (1).to_bytes(8, sys.byteorder)
 _HAS_EVENTFD: Final = hasattr(os, "eventfd")
 # The real ones, whatever stands there while a program is patched.
 _allocate_lock: Final = _thread.allocate_lock
@@ -48,8 +47,8 @@ class Baton:
         self._fd = -1
         if eventfd:
             self._fd = os.eventfd(0, os.EFD_CLOEXEC)
-            self.wake = partial(os.write, self._fd, _ONE)
-            self.park = partial(os.read, self._fd, 8)
+            self.wake = partial(os.eventfd_write, self._fd, 1)
+            self.park = partial(os.eventfd_read, self._fd)
         else:
             self._lock = _allocate_lock()
             self._lock.acquire()
@@ -297,6 +296,22 @@ class GuardedCore(Core):
     def cur(self, thread: Thread) -> None:
         _turn_away()
         _CUR.__set__(self, thread)
+
+    def foreign(self) -> NoReturn:
+        """A thread that the engine did not start used a primitive, in the baton holder's name.
+
+        Raises:
+            UsageError: Here, and to the caller of ``explore``: the schedule ends at its next step.
+        """
+        error = UsageError(
+            "a thread that spawn() or parallel() did not start used a harness primitive; "
+            "start every thread of the program with spawn()"
+        )
+        self.error = error
+        self.stop = "error"
+        self.limit = 0
+        self.steady = self.lease = 0
+        raise error
 
     @property
     def choose(self) -> Choose:

@@ -186,8 +186,6 @@ class Thread:
             refuse_nan(timeout)
         me.kind = "join"
         me.obj = self
-        if not self.done:
-            core.waiting(me, "join")
         if self.done:
             if timeout is not None:
                 self._wait_turn(me, timeout)
@@ -198,6 +196,7 @@ class Thread:
                 if chosen is not me:
                     core.preempt(me, chosen)
             return
+        core.waiting(me, "join")
         self.wanters.append(me)
         try:
             core.block(me, timeout)
@@ -224,6 +223,7 @@ class Thread:
         chosen = core.choose()
         if chosen is not me:
             core.preempt(me, chosen)
+            core.spared()
         if self.done:
             return
         self.interrupted = True

@@ -47,6 +47,7 @@ _FOLLOWING: Final = frozenset(
         "yield",
     }
 )
+_BIRTHS: Final = ("spawn", "parallel")
 _BIRTH_OR_END: Final = frozenset({"join", "parallel", "spawn"})
 
 
@@ -61,6 +62,7 @@ class Coverage:
         operations: What threads did on objects, numbered as they were first seen.
         before: For each of them, as bits: those that came before it on the same object, but need
             not have.
+        followed: Tales of the schedules that this was taken from; see ``_told``.
     """
 
     looked: int = 0
@@ -68,14 +70,17 @@ class Coverage:
     first: dict[int, int] = field(default_factory=dict)
     operations: dict[Operation, int] = field(default_factory=dict)
     before: list[int] = field(default_factory=list)
+    followed: set[int] = field(default_factory=set, compare=False)
 
     def enter(self, core: Core, log: Log) -> None:
         """Take in the schedule that has just run."""
         self.looked += 1
-        number = class_of(core, log)
+        number, tale = _told(core, log)
         self.classes[number] = self.classes.get(number, 0) + 1
         self.first.setdefault(number, self.looked)
-        Orders(self, core).follow(log)
+        if tale not in self.followed:
+            self.followed.add(tale)
+            Orders(self, core).follow(log)
 
     def number(self, operation: Operation) -> int | None:
         """The number of ``operation``, a new one where it was never seen; None beyond the limit."""
@@ -122,11 +127,23 @@ def _conflict(one: Operation, other: Operation) -> bool:
 
 def class_of(core: Core, log: Log) -> int:
     """The class of the schedule that has just run; threads are known by order of creation."""
+    return _told(core, log)[0]
+
+
+def _told(core: Core, log: Log) -> tuple[int, int]:
+    """The class of a schedule, and its tale: equal only where ``Orders`` would see nothing new.
+
+    The tale knows also which parents made the threads and in which order objects were made: where
+    threads are alike, schedules of one class may differ in what belongs to whom.
+    """
+    births: list[int] = []
     taken = [0] * len(core.threads)
     chains: dict[Any, tuple[list[int], list[int]]] = {}
     for thread, kind, obj, _ in log.steps:
         index = thread.index
         taken[index] = count = taken[index] + 1
+        if kind in _BIRTHS:
+            births.append(index)
         if obj is None:
             continue
         try:
@@ -143,9 +160,12 @@ def class_of(core: Core, log: Log) -> int:
         if kind == "interrupt":
             events.append(taken[obj.index])
     number = _digest(taken)
-    for events, reads in chains.values():
-        number += _digest(events + sorted(reads))
-    return number & _MASK
+    tale = number + _digest(births)
+    for obj, (events, reads) in chains.items():
+        digest = _digest(events + sorted(reads))
+        number += digest
+        tale += digest * (2 * getattr(obj, "address", 0) + 1)
+    return number & _MASK, tale & _MASK
 
 
 def _digest(numbers: list[int]) -> int:

@@ -160,6 +160,9 @@ class _Freely(Core):
 
     switch = preempt
 
+    def spared(self) -> None:
+        """Nobody is preempted by a choice."""
+
     def _await(self, me: Thread) -> None:
         """Until the operation of ``me`` can take effect; the lock is held.
 

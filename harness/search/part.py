@@ -31,6 +31,7 @@ _COLLECT_EVERY: Final = 64
 _PROGRESS_EVERY: Final = 32
 # Why a part ended that leaves nothing to run again.
 _LOST: Final = ("hang", "interrupted")
+_MAIN: Final = frozenset({"main"})
 
 
 @dataclass
@@ -223,10 +224,9 @@ def count(core: Core, setup: Setup, part: Part) -> None:
         part.reached |= core.reached
     if core.histories:
         part.histories.add(core.histories.items())
-    for thread in core.threads[1:]:
-        part.named.add(thread.name)
-        if thread.kind:
-            part.entered.add(thread.name)
+    spawned = core.thread_names.keys() - _MAIN
+    part.named |= spawned
+    part.entered |= spawned.difference([t.name for t in core.threads if not t.kind])
     if core.cut == "bound":
         part.bounded += 1
     elif core.cut == "blocked":

@@ -87,8 +87,7 @@ class Lock(Primitive):
         me = core.cur
         if blocking is not True or timeout != -1:
             return self._attempt(me, blocking, timeout, order)
-        leased = core.steps < core.lease
-        if leased and self.plain and self.owner is None and not me.spins:
+        if core.steps < core.lease and self.plain and self.owner is None and not me.spins:
             core.steps += 1
         else:
             me.kind = "acquire"
@@ -103,7 +102,7 @@ class Lock(Primitive):
                     core.block(me)
                 finally:
                     self.wanters.remove(me)
-            elif leased:
+            elif core.steps < core.lease:
                 core.steps += 1
             else:
                 chosen = core.choose()

@@ -19,6 +19,7 @@ from harness import (
     Mutex,
     Shared,
     UsageError,
+    WaitQueue,
     explore,
     parallel,
     spawn,
@@ -140,9 +141,33 @@ def test_a_bound_keeps_every_schedule_that_is_within_it(bound: int, early: bool)
     assert within == Counter({n: count for n, count in every.items() if n <= bound})
 
 
-def test_the_preemptions_of_a_failure_are_those_of_its_trace() -> None:
+def interrupts(_spent: object) -> None:
+    """To go from a thread to one that interrupts another is no preemption."""
+    cell, queue = Shared(0, "cell"), WaitQueue("q")
+
+    def busy() -> None:
+        for number in range(4):
+            cell.set(number)
+
+    def interrupter() -> None:
+        for _ in range(2):
+            sleeper.interrupt()
+            cell.get()
+
+    def sleep() -> None:
+        queue.block(interruptible=True)
+
+    sleeper = spawn(sleep)
+    parallel(busy, interrupter)
+    sleeper.join()
+
+
+@pytest.mark.parametrize("body", [timed_waits, interrupts])
+def test_the_preemptions_of_a_failure_are_those_of_its_trace(
+    body: Callable[[Counter[int]], None],
+) -> None:
     def program() -> None:
-        timed_waits(Counter())
+        body(Counter())
         raise AssertionError
 
     for seed in range(20):

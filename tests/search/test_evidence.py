@@ -7,9 +7,10 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from programs import TOGETHER, Row
+from programs import SPAWNED, TOGETHER, Row
 
 from harness import Atomic, Condition, Mutex, Semaphore, Shared, explore, parallel, spawn
+from harness.engine.core import Core
 from harness.search import watch
 from harness.search.evidence import Coverage, Evidence, evidence, fails_at_most
 from harness.search.part import explore_part
@@ -284,6 +285,43 @@ def test_waiting_for_a_release_is_no_order_to_miss() -> None:
     told = {(one[0], one[1], other[1]) for one, other in found.one_order}
     # A notification before the wait would be lost, and the loop does not wait then.
     assert told <= {("consumer", "wait", "notify"), ("producer", "acquire", "re-acquire")}, told
+
+
+def _alike() -> None:
+    """Which of two parents starts the first of the children, and makes the first lock, is open."""
+    cell = Shared(0, "cell")
+
+    def child() -> None:
+        Mutex().acquire()
+
+    def parent() -> None:
+        cell.get()
+        lock = Mutex()
+        spawn(child).join()
+        with lock:
+            cell.set(1)
+
+    parallel(parent, parent)
+
+
+@pytest.mark.parametrize("program", [_alike, *(row.program for row in SPAWNED[:3])])
+def test_a_schedule_that_tells_a_known_tale_adds_no_order(
+    program: Program, all_looked_at: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter = Coverage.enter
+
+    def forgetful(coverage: Coverage, core: Core, log: watch.Log) -> None:
+        coverage.followed.clear()
+        enter(coverage, core, log)
+
+    setup = Setup(strategy="random", seed=4, stop_at_first=False)
+    quick = explore_part(program, setup, 1, 150).coverage
+    monkeypatch.setattr(Coverage, "enter", forgetful)
+    thorough = explore_part(program, setup, 1, 150).coverage
+
+    assert len(quick.followed) < quick.looked == 150
+    assert quick == thorough
+    assert quick.pairs()[0] > 0
 
 
 def test_evidence_does_not_depend_on_how_the_schedules_were_divided() -> None:
