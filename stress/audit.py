@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -547,12 +548,14 @@ def _compare(edges: Iterable[tuple[str, str]], golden: Iterable[tuple[str, str]]
 
 def _classes(judge: LogJudge, edges: list[tuple[str, str]]) -> tuple[AuditClass, ...]:
     """List the classes that were acquired."""
+    outgoing = Counter(outer for outer, _ in edges)
+    incoming = Counter(inner for _, inner in edges)
     return tuple(
         AuditClass(
             name=name,
             flags=flag_names(lock_class.flags),
-            outgoing=sum(outer == name for outer, _ in edges),
-            incoming=sum(inner == name for _, inner in edges),
+            outgoing=outgoing[name],
+            incoming=incoming[name],
         )
         for name, lock_class in sorted(judge.rules.classes.items())
     )

@@ -31,14 +31,17 @@ from harness.lockorder.findings import (
 )
 from harness.lockorder.graph import ClassGraph, Link, Pair, Place
 from harness.lockorder.held import Chain, Held, HeldLocks
+from harness.lockorder.nesting import after_leaf, may_nest, second_of_class
 
 __all__ = ["Edge", "Finding", "Held", "HeldLocks", "LockRules", "Witness"]
 
-_NESTABLE: Final = int(LockFlags.NESTABLE)
-_MULTI_ACQUIRE: Final = int(LockFlags.MULTI_ACQUIRE)
+# What one log, or one run, may cost; what lies beyond is counted as dropped. A thread's first locks
+# are judged, and those that it takes while it holds so many are not.
+HELD_MAX: Final = 64
+EDGES_MAX: Final = 200_000
+FINDINGS_MAX: Final = 1_000
 _LEAF: Final = int(LockFlags.LEAF)
 _REPORTING_DISABLED: Final = int(LockFlags.REPORTING_DISABLED)
-_RE_ACQUIRE_FATAL: Final = int(LockFlags.RE_ACQUIRE_FATAL)
 _UNLISTED: Final = int(LockFlags.ACTIVE_LIST_DISABLED)
 _UNTRACKED: Final = int(LockFlags.TRACKING_DISABLED)
 
@@ -150,6 +153,9 @@ class LockRules:
             return None
         if lock_class.bits & _UNTRACKED:
             self._drop("tracking disabled", lock_class.name)
+            return None
+        if len(held.entries) >= HELD_MAX:
+            self._drop(f"taken by a thread that holds {HELD_MAX} locks", lock_class.name)
             return None
         wanted = Held(lock_class, address, order, mode, site, before)
         return self._judge(held, wanted, attempt, key)
@@ -386,87 +392,45 @@ class LockRules:
         """Judge a lock against one that is held; return a fatal finding, if there is one."""
         findings = []
         if entry.lock_class.bits & _LEAF:
-            findings.append(self._after_leaf(held, entry, wanted))
-        if entry.lock_class.name == wanted.lock_class.name and not attempt:
-            findings += self._same_class(held, entry, wanted, muted=muted)
+            findings.append(after_leaf(self._witness(held, entry, wanted)))
+        name = wanted.lock_class.name
+        if entry.lock_class.name == name and not attempt:
+            if not self.mode_blind and wanted.mode == SHARED and entry.mode == SHARED:
+                self._drop("readers do not wait for readers", name)
+            elif not may_nest(entry, wanted):
+                witness = self._witness(held, entry, wanted)
+                findings.append(second_of_class(entry, wanted, witness, self.mode_blind, muted))
+        for finding in findings:
+            self._record_direct(finding)
         return next((finding for finding in findings if finding.fatal), None)
-
-    def _after_leaf(self, held: HeldLocks, entry: Held, wanted: Held) -> Finding:
-        """Something was taken while a leaf was held."""
-        message = (
-            f"{wanted.lock_class.name} acquired while the leaf {entry.lock_class.name} is held"
-        )
-        finding = Finding(
-            rule="ORD006",
-            result="AcquireAfterLeaf",
-            tier="observed",
-            message=message,
-            classes=tuple(dict.fromkeys((entry.lock_class.name, wanted.lock_class.name))),
-            edges=(self._witness(held, entry, wanted),),
-            schedule=self._schedule,
-            thread=held.name,
-            fatal=True,
-        )
-        self._record_direct(finding)
-        return finding
-
-    def _same_class(
-        self, held: HeldLocks, entry: Held, wanted: Held, *, muted: bool
-    ) -> list[Finding]:
-        """Judge a second lock of one class."""
-        name, bits = wanted.lock_class.name, wanted.lock_class.bits
-        if not self.mode_blind and wanted.mode == SHARED and entry.mode == SHARED:
-            self._drop("readers do not wait for readers", name)
-            return []
-        rule, tier = "ORD004", "latent"
-        if wanted.address == entry.address:
-            rule, result, tier = "ORD005", "Reentrance", "observed"
-            message = f"a {name} acquired again by the thread that holds it"
-            if entry.mode == SHARED and not self.mode_blind:
-                rule, result = "ORD007", "Upgrade"
-                message = f"a {name} wanted exclusive by a thread that holds it shared"
-        elif bits & _MULTI_ACQUIRE or wanted.order > entry.order:
-            return []
-        elif not bits & _NESTABLE and wanted.order == 0:
-            result = "AlreadyAcquired"
-            message = f"a second {name} acquired without a nesting order"
-        else:
-            result = "InvalidNesting"
-            message = f"a {name} acquired while one of equal or higher order is held"
-        fatal = bool(bits & _RE_ACQUIRE_FATAL)
-        finding = Finding(
-            rule=rule,
-            result=result,
-            tier=tier,
-            message=message,
-            classes=(name,),
-            edges=(self._witness(held, entry, wanted),),
-            schedule=self._schedule,
-            thread=held.name,
-            fatal=fatal,
-            muted=muted and not fatal,
-        )
-        self._record_direct(finding)
-        return [finding]
 
     def _new_edges(self, held: HeldLocks, wanted: Held, *, muted: bool) -> tuple[Pair, ...]:
         """Add the edges from all held classes, the first time that this chain is reached."""
         graph = self._graph
         pairs: dict[str, Pair] = {}
+        guards: tuple[int, ...] = ()
         inner = wanted.lock_class.name
         for entry in held.entries:
             outer = entry.lock_class.name
             if outer == inner:
                 continue
-            pair = pairs[outer] = graph.pair(outer, inner)
-            if not pair.kinds >> kind_of(entry.mode, wanted.mode) & 1:
+            kind = kind_of(entry.mode, wanted.mode)
+            known = graph.pairs.get((outer, inner))
+            if len(graph.links) >= EDGES_MAX and not (known and known.kinds >> kind & 1):
+                self._drop(f"edges beyond {EDGES_MAX:,}", inner)
+                continue
+            pair = pairs[outer] = known or graph.pair(outer, inner)
+            if not pair.kinds >> kind & 1:
                 place = (self._schedule, self._rank)
-                witness = self._witness(held, entry, wanted)
+                guards = guards or _guards(held)
+                witness = self._witness(held, entry, wanted, guards)
                 self._discover(Link(witness, place, muted=muted, preloaded=False))
         return tuple(pairs.values())
 
-    def _witness(self, held: HeldLocks, entry: Held, wanted: Held) -> Witness:
-        """Describe the occasion of an edge."""
+    def _witness(
+        self, held: HeldLocks, entry: Held, wanted: Held, guards: tuple[int, ...] = ()
+    ) -> Witness:
+        """Describe the occasion of an edge; ``guards`` where they are known already."""
         return Witness(
             outer=entry.lock_class.name,
             inner=wanted.lock_class.name,
@@ -478,10 +442,17 @@ class LockRules:
             schedule=self._schedule,
             outer_address=entry.address,
             inner_address=wanted.address,
-            guards=tuple(each.address for each in held.entries),
+            guards=guards or _guards(held),
         )
 
-    def _asleep(self, held: HeldLocks, entry: Held, inner: str, site: SiteRef) -> Witness:
+    def _asleep(
+        self,
+        held: HeldLocks,
+        entry: Held,
+        inner: str,
+        site: SiteRef,
+        guards: tuple[int, ...] = (),
+    ) -> Witness:
         """Describe the occasion of a lock that is held where the thread may sleep."""
         return Witness(
             outer=entry.lock_class.name,
@@ -493,7 +464,7 @@ class LockRules:
             thread=held.name,
             schedule=self._schedule,
             outer_address=entry.address,
-            guards=tuple(each.address for each in held.entries),
+            guards=guards or _guards(held),
         )
 
     def _held_where_none_may_be(
@@ -501,7 +472,8 @@ class LockRules:
     ) -> Finding:
         """Record a finding about locks that are held while sleeping, or where none may be."""
         fatal = result == "ShouldNotHold"
-        witnesses = tuple(self._asleep(held, entry, "", site) for entry in kept)
+        guards = _guards(held)
+        witnesses = tuple(self._asleep(held, entry, "", site, guards) for entry in kept)
         finding = Finding(
             rule="CTX003",
             result=result,
@@ -533,6 +505,9 @@ class LockRules:
         key = identity(finding)
         known = self._direct.get(key)
         if known is None:
+            if len(self._direct) >= FINDINGS_MAX:
+                self._drop(f"findings beyond {FINDINGS_MAX:,}", finding.rule)
+                return
             place = (finding.schedule, self._rank)
             known = self._direct[key] = Direct(place, finding, Pair())
             self._rank += 1
@@ -584,6 +559,11 @@ class LockRules:
         found: list[Link | Direct] = [*self._direct.values(), *self._graph.links.values()]
         self._schedule = now
         self._rank = 1 + max((each.place[1] for each in found if each.place[0] == now), default=-1)
+
+
+def _guards(held: HeldLocks) -> tuple[int, ...]:
+    """Instance numbers of all that a thread holds."""
+    return tuple(entry.address for entry in held.entries)
 
 
 def _names(entries: list[Held]) -> str:

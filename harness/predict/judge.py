@@ -50,8 +50,8 @@ class Outcome(NamedTuple):
     Attributes:
         predictions: Those that are alike once, in the order of their first pattern.
         dropped: Circles of two requests that are no pattern.
-        cut: Whether there were more than ``PATTERNS_MAX`` patterns, or more to search than
-            ``patterns.PATHS_MAX`` waits.
+        cut: Whether there were more than ``PATTERNS_MAX`` patterns, more to search than
+            ``patterns.PATHS_MAX`` waits, or a request beyond ``trace.HELD_MAX`` locks.
     """
 
     predictions: list[Prediction]
@@ -97,7 +97,8 @@ def predict(
             judged = better._replace(alike=known.alike + 1)
         found[name] = judged
     dropped = list(patterns.dropped())
-    return Outcome(list(found.values()), dropped, number > PATTERNS_MAX or patterns.cut)
+    cut = number > PATTERNS_MAX or patterns.cut or trace.cut
+    return Outcome(list(found.values()), dropped, cut)
 
 
 def _judge(order: Order, pattern: Pattern, budget: int) -> tuple[Prediction, int]:

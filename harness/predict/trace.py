@@ -15,6 +15,9 @@ WAKE: Final = 5  # goes on after a sleep
 FAIL: Final = 6  # wanted a lock that was held, and went on without it
 STEP: Final = 7  # nothing but its place: a fork, a first event, a signal
 
+# What a thread asks for while it holds more locks than these is left out (``Trace.cut``).
+HELD_MAX: Final = 64
+
 
 class Happening(NamedTuple):
     """One event of one thread.
@@ -71,6 +74,7 @@ class Trace:
         requests: Where threads could be blocked, with the events at which they were, in order. One
             that was never granted has the position behind the last event of its thread, and is no
             event.
+        cut: Whether a request was left out because of all that its thread held.
         seen: Of each read, and of each wake-up by a flag: the event that wrote what it saw.
     """
 
@@ -80,6 +84,7 @@ class Trace:
         self.events: list[Happening] = []
         self.lanes: list[list[int]] = []
         self.requests: dict[Request, list[Happening]] = {}
+        self.cut = False
         self.seen: dict[int, int] = {}
         self._dense: dict[int, int] = {}
         self._held: list[dict[int, list[bool]]] = []  # thread -> lock -> modes, outermost first
@@ -160,6 +165,21 @@ class Trace:
         self.events.append(made)
         return made
 
+    def _blocked(
+        self, lane: int, event: Happening, lock: int | None, shared: bool, provider: int
+    ) -> None:
+        """Note where a thread could be blocked."""
+        request = self._request(lane, lock, shared, provider)
+        if request is not None:
+            self.requests.setdefault(request, []).append(event)
+
+    def _request(self, lane: int, lock: int | None, shared: bool, provider: int) -> Request | None:
+        """What a thread asks for, unless it holds too much: that would cost as much each time."""
+        if len(self._held[lane]) > HELD_MAX:
+            self.cut = True
+            return None
+        return Request(lane, lock, shared, provider, self._held_key(lane))
+
     def _held_key(self, thread: int) -> tuple[tuple[int, bool], ...]:
         """Return what a thread holds; a lock held in both modes counts as exclusive."""
         key = self._keys[thread]
@@ -190,8 +210,7 @@ class Trace:
             return
         made = self._add(lane, ACQUIRE, lock, tag, shared=shared, blocking=not limited)
         if not limited:
-            request = Request(lane, lock, shared, -1, self._held_key(lane))
-            self.requests.setdefault(request, []).append(made)
+            self._blocked(lane, made, lock, shared, -1)
         held[lock] = [shared]
         self._keys[lane] = None
         self._owners.setdefault(lock, {})[lane] = len(self.events) - 1
@@ -202,8 +221,7 @@ class Trace:
         if lock in self._held[lane]:
             return
         place = Happening(lane, len(self.lanes[lane]) + 1, ACQUIRE, lock, shared, True, (), tag)
-        request = Request(lane, lock, shared, -1, self._held_key(lane))
-        self.requests.setdefault(request, []).append(place)
+        self._blocked(lane, place, lock, shared, -1)
 
     def release(self, thread: int, lock: int, tag: Any = None) -> None:
         """A thread gave a lock up."""
@@ -272,8 +290,7 @@ class Trace:
         after = self.lanes[ended][-1:] or [self._starts.get(ended, 0)] * (ended in self._starts)
         made = self._add(lane, JOIN, ended, tag, after, blocking=not limited)
         if not limited:
-            request = Request(lane, None, False, ended, self._held_key(lane))
-            self.requests.setdefault(request, []).append(made)
+            self._blocked(lane, made, None, False, ended)
 
     def sleep(self, thread: int, obj: int, tag: Any = None) -> None:
         """A thread went to sleep on an object, until somebody signals it."""
@@ -321,8 +338,9 @@ class Trace:
     def _woken(self, lane: int, obj: int, tag: Any, after: Sequence[int], *, limited: bool) -> None:
         made = self._add(lane, WAKE, obj, tag, after, blocking=not limited)
         if not limited and made.after:
-            request = Request(lane, None, False, -1, self._held_key(lane))
-            self._sleepers.append((request, made, obj))
+            request = self._request(lane, None, False, -1)
+            if request is not None:
+                self._sleepers.append((request, made, obj))
 
     def ends(self, event: Happening) -> Sequence[int]:
         """List the events after any of which a thread is no longer blocked at ``event``."""

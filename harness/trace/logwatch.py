@@ -11,6 +11,8 @@ import msgspec
 from harness.trace.locklog import Event
 
 _SELDOM: Final = frozenset(("try", "fail", "join", "wake", "down", "fork", "exit", "sig", "bcast"))
+# Of a thread that holds more locks nobody looks whether they can circle: it is taken for granted.
+_HELD_MAX: Final = 16
 # Pending, as far as their time tells, and done later.
 ANNOUNCED: Final = frozenset(("req", "try", "start", "wait"))
 
@@ -120,6 +122,9 @@ class Watch:
                 self._seldom(event)
 
     def _want(self, mine: list[Event], obj: int) -> None:
+        if len(mine) > _HELD_MAX:
+            self._waits = True
+            return
         wants = self._wants
         for taken in mine:
             lock = taken.obj

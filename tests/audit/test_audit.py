@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import random
+import time
 from pathlib import Path
 
+import locklogs
 import msgspec
 import pytest
 
 from harness.errors import UsageError
 from harness.lockorder import LockFlags
+from harness.lockorder.rules import FINDINGS_MAX, HELD_MAX
 from harness.trace.events import ObjectInfo, Site, Step, ThreadState
 from harness.trace.locklog import LockLog
 from stress.audit import AuditReport, audit_paths, read_golden, render_text, to_json
@@ -253,6 +256,32 @@ def test_the_ledger_says_what_was_left_out(tmp_path: Path) -> None:
     assert [(entry.reason, entry.subject, entry.count) for entry in report.ledger] == [
         ("a try-acquire makes no edge", "B", 1),
     ]
+
+
+def test_a_log_that_takes_one_lock_thousands_of_times_is_judged_up_to_a_limit(
+    tmp_path: Path,
+) -> None:
+    """Each was held against all before it, with all of them as guards: two minutes."""
+    path = locklogs.write(tmp_path / "x.jsonl", "T1: " + "+a1 " * 5_000 + "zE1 ^E1 " * 300)
+    began = time.process_time()
+    report = audit_paths([path])
+
+    assert time.process_time() - began < 20
+    assert len(report.findings) == FINDINGS_MAX
+    beyond = f"findings beyond {FINDINGS_MAX:,}"
+    assert {(entry.reason, entry.subject): entry.count for entry in report.ledger} == {
+        (f"taken by a thread that holds {HELD_MAX} locks", "a"): 5_000 - HELD_MAX,
+        (beyond, "ORD005"): HELD_MAX * (HELD_MAX - 1) // 2 - FINDINGS_MAX,
+        (beyond, "CTX003"): 300,
+    }
+
+
+def test_a_circle_is_seen_below_many_other_locks(tmp_path: Path) -> None:
+    """Nobody looks whether so many can circle: that they can is taken for granted."""
+    many = " ".join(f"+m{number}" for number in range(20))
+    path = locklogs.write(tmp_path / "x.jsonl", f"T1: {many} +a1 +b1 -b1 -a1; T2: +b1 +a1 -a1 -b1")
+
+    assert ("ORD002", "Deadlock", "predicted") in results(audit_paths([path]))
 
 
 def test_fatal_findings_of_several_runs_are_counted(tmp_path: Path) -> None:

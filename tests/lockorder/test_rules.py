@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UsageError
-from harness.lockorder import Finding, HeldLocks, LockClass, LockFlags, LockRules
+from harness.lockorder import Finding, HeldLocks, LockClass, LockFlags, LockRules, rules
 
 A = LockClass("A")
 B = LockClass("B")
@@ -630,3 +630,52 @@ def test_resolved_sites_are_everywhere() -> None:
 def test_merging_with_other_options_is_refused() -> None:
     with pytest.raises(UsageError, match="mode_blind"):
         LockRules().merge(LockRules(mode_blind=True))
+
+
+# ---- limits ---------------------------------------------------------------------------------
+
+
+def test_a_thread_that_holds_very_many_locks_takes_further_ones_unjudged() -> None:
+    program = Program()
+    for number in range(rules.HELD_MAX):
+        program.take(LockClass(f"c{number}"), number + 1)
+    assert len(program.rules.edges) == rules.HELD_MAX * (rules.HELD_MAX - 1) // 2
+    assert program.rules.dropped == {}
+
+    program.take(A, 1000)
+    assert [edge for edge in program.rules.edges if "A" in edge] == []
+    assert program.rules.dropped == {("taken by a thread that holds 64 locks", "A"): 1}
+
+    program.drop(rules.HELD_MAX)
+    program.take(A, 1000)
+    assert len([edge for edge in program.rules.edges if "A" in edge]) == rules.HELD_MAX - 1
+    assert len(program.rules.dropped) == 1
+
+
+def test_edges_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "EDGES_MAX", 2)
+    program = Program()
+    program.nest(A, B, C)
+    program.nest(A, B)
+    program.nest(B, A)
+
+    assert {names: edge.count for names, edge in program.rules.edges.items()} == {
+        ("A", "B"): 2,
+        ("A", "C"): 1,
+    }
+    assert program.rules.dropped == {("edges beyond 2", "C"): 1, ("edges beyond 2", "A"): 1}
+    assert program.results == []
+
+
+def test_findings_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "FINDINGS_MAX", 2)
+    program = Program()
+    for thread in ("one", "two", "three", "one"):
+        program.take(A, 1, thread=thread)
+        program.take(A, 2, thread=thread)
+        program.drop(2, thread=thread)
+        program.drop(1, thread=thread)
+
+    assert [finding.thread for finding in program.rules.findings] == ["one", "two"]
+    assert [program.rules.counts(finding)[0] for finding in program.rules.findings] == [2, 1]
+    assert program.rules.dropped == {("findings beyond 2", "ORD004"): 1}

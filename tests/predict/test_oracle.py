@@ -12,6 +12,7 @@ from harness.predict import Trace, patterns, predict
 from harness.predict.closure import Closure, Order
 from harness.predict.judge import REORDERED, SYNC_PRESERVING, Prediction
 from harness.predict.search import Search
+from harness.predict.trace import HELD_MAX
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.once) for n in (1, 2, 3))])
@@ -135,3 +136,22 @@ def test_a_search_without_an_end_is_given_up_and_says_so(monkeypatch: pytest.Mon
     assert part.cut
     assert len(part.predictions) < len(whole.predictions)
     assert len(part.dropped) < len(whole.dropped)
+
+
+@pytest.mark.parametrize(("others", "cut"), [(HELD_MAX - 1, False), (HELD_MAX, True)])
+def test_what_is_wanted_with_very_many_locks_held_is_left_out_and_said(
+    others: int, cut: bool
+) -> None:
+    run = Trace()
+    for lock in range(100, 100 + others):
+        run.acquire(1, lock)
+    for thread, first, second in ((1, 10, 11), (2, 11, 10)):
+        run.acquire(thread, first)
+        run.acquire(thread, second)
+        run.release(thread, second)
+        run.release(thread, first)
+    run.close()
+    found = predict(run)
+
+    assert found.cut == cut
+    assert [each.tier for each in found.predictions] == ([] if cut else ["predicted"])
