@@ -355,6 +355,9 @@ def program_of(spec: Spec) -> Callable[[], object]:
         UsageError: As ``check``.
     """
     entry = check(spec)
+    # Whatever a schedule would import first: on a busy machine that may take longer than a thread
+    # may stand still.
+    importlib.import_module("model.observed")
     # Not a closure: tracebacks then begin in the scenario itself.
     program = functools.partial(entry.function, Context(spec, entry))
     program.__qualname__ = entry.name  # type: ignore[attr-defined] # what tokens call it

@@ -51,7 +51,7 @@ from stress.cli_options import (
 from stress.exit_codes import ExitCode
 from stress.given import is_file
 from stress.pictures import Pictures
-from stress.pool import WorkerError
+from stress.pool import WorkerError, usable_cores
 from stress.program import CALLED_INSTALLED, PROGRAM
 from stress.runner import SCHEDULES_DEFAULT, Options
 from stress.triage import cli as triage_cli
@@ -143,13 +143,6 @@ def parse_seed(text: str) -> int:
         raise UsageError(
             f"--seed is a number from 0, decimal or 0x..., or the word auto; got {text!r}"
         ) from None
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _options(*, seed: str, jobs: int | None, strategy: str = "portfolio", **others: Any) -> Options:

@@ -39,6 +39,13 @@ _START_SECONDS: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One call for a worker process.

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from harness.errors import UsageError
-from stress import cli, console, documents, run_page
+from stress import console, documents, run_page
 from stress.artefacts import write_text
 from stress.audit_report import plural
 from stress.campaigns import parts, plan, result
@@ -26,7 +26,7 @@ from stress.campaigns.result import Group, Result
 from stress.campaigns.store import DEFAULT, Campaign, Store
 from stress.commands import say
 from stress.exit_codes import ExitCode, of_verdict
-from stress.pool import Crash
+from stress.pool import Crash, usable_cores
 from stress.program import PROGRAM
 from stress.work import replay_command
 
@@ -94,7 +94,7 @@ def _workers(jobs: int | None, cluster: str, made: Plan, memory: int | None) -> 
     Raises:
         UsageError: An option makes no sense.
     """
-    count = cli.usable_cores() if jobs is None else jobs
+    count = usable_cores() if jobs is None else jobs
     if count < 1:
         raise UsageError(f"--jobs must be at least 1, got {count}")
     if memory is not None and memory < 1:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stress_cli import environment
 
 from harness import TokenError, UsageError, explore
 from stress import catalogue
@@ -80,3 +84,22 @@ def test_parameters_take_the_type_of_their_default() -> None:
 def test_a_name_that_a_shell_would_not_leave_alone_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="name is letters"):
         catalogue.scenario(name, summary="badly named")(lambda _: None)
+
+
+def test_a_schedule_imports_nothing_of_ours() -> None:
+    """On a busy machine an import may take longer than a thread may stand still."""
+    code = (
+        "import sys\n"
+        "from harness.explore import Setup, explore_part\n"
+        "from stress.catalogue import Spec, program_of\n"
+        "program = program_of(Spec('evict-evict'))\n"
+        "before = set(sys.modules)\n"
+        "assert explore_part(program, Setup(), 1, 1).schedules == 1\n"
+        "ours = ('harness', 'model', 'stress')\n"
+        "print(sorted(m for m in set(sys.modules) - before if m.split('.')[0] in ours))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True
+    )
+
+    assert done.stdout == "[]\n"

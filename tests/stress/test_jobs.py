@@ -125,6 +125,24 @@ def test_ctrl_c_ends_with_what_was_found_so_far(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" not in err
 
 
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_while_the_program_is_being_imported_shows_no_traceback(tmp_path: Path) -> None:
+    interrupting = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)\n"
+    (tmp_path / "typer.py").write_text(interrupting)
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "stress", "list"],
+        env={**environment(), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=25,
+        check=False,
+    )
+
+    # By the signal itself, so that a shell's loop around it ends as well.
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 def test_an_interrupted_hunt_says_what_it_left_out() -> None:
     quarries = [Quarry(name, "a bug", Spec("toy-abba")) for name in ("B1", "B2")]
     found = Catch(quarries[0], 3, "pass", "", None, 0.1)

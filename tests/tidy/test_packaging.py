@@ -57,5 +57,5 @@ def test_the_console_script_is_not_called_stress(wheel: zipfile.ZipFile) -> None
     name = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     text = wheel.read(name).decode()
 
-    assert "lockloom = stress.cli:main" in text
+    assert "lockloom = stress.__main__:main" in text
     assert "\nstress =" not in text
