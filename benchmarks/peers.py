@@ -6,11 +6,14 @@ Needs Python 3.12 or newer with ``frontrun`` and ``interleave-test`` (``tox -e b
 Every figure comes from a process of its own, since each of the peers controls a process once. The
 peers run as shipped: unmodified code, a point at every bytecode. Ours runs the same program with
 its primitives declared: points are operations. Like is put beside like: random walk with random
-walk, PCT with PCT; each peer's fastest mode stands beside.
+walk, PCT with PCT; each peer's fastest mode stands beside. interleave-test's program starts and
+joins its threads, as ours does; frontrun is given functions that it runs together, and so is ours
+beside it (``together``: one call of ``parallel``).
 
 Three things are measured: schedules a second on the corrected program; the median over seeds of the
 time of a whole call that finds the bug of the broken one (ours records the failure twice on its
-way); and for ours the part of it up to the failing step, in a process whose threads are up.
+way); and for ours the part of it up to the failing step, in a process whose threads are up, beside
+the better peer under the same strategy.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ PROGRAMS: Final = ("counter", "abba", "buffer", "dining")
 # Tool, its mode, whether it is the mode that a user gets without asking.
 MODES: Final = (
     ("lockloom", "random", True),
+    ("lockloom", "random together", False),
     ("lockloom", "pct", True),
     ("interleave", "random", True),
     ("interleave", "pct", True),
@@ -176,8 +180,14 @@ Searcher = Callable[[str, bool, str, int, int], bool]
 
 def lockloom(name: str, broken: bool, mode: str, schedules: int, seed: int) -> bool:
     """Whether our search finds a failure."""
-    explored = harness.explore(partial(model, name, broken=broken), mode, schedules, seed)
-    return explored.failure is not None
+    strategy, program = ours(name, mode, broken=broken)
+    return harness.explore(program, strategy, schedules, seed).failure is not None
+
+
+def ours(name: str, mode: str, *, broken: bool) -> tuple[str, Callable[[], None]]:
+    """The strategy of a mode, and the program in the form of it."""
+    strategy, _, form = mode.partition(" ")
+    return strategy, partial(model, name, broken=broken, together=bool(form))
 
 
 def to_the_failing_step(name: str, mode: str, seeds: int) -> float:
@@ -185,8 +195,8 @@ def to_the_failing_step(name: str, mode: str, seeds: int) -> float:
     spent: list[float] = []
     with Stage(5.0) as stage:
         for seed in range(seeds):
-            setup = Setup(strategy=mode, seed=seed)
-            program = partial(model, name, broken=True)
+            kind, program = ours(name, mode, broken=True)
+            setup = Setup(strategy=kind, seed=seed)
             rules, limits = setup.rules(), setup.limits()
             began = time.perf_counter()
             strategy = prepare(stage, program, setup)
@@ -199,11 +209,14 @@ def to_the_failing_step(name: str, mode: str, seeds: int) -> float:
     return statistics.median(spent)
 
 
-def model(name: str, *, broken: bool) -> None:
+def model(name: str, *, broken: bool, together: bool) -> None:
     """One of the programs with its primitives declared, as ``explore`` takes it."""
     program = Program(OURS, name, broken=broken)
-    for thread in [harness.spawn(work) for work in program.workers]:
-        thread.join()
+    if together:
+        harness.parallel(*program.workers)
+    else:
+        for thread in [harness.spawn(work) for work in program.workers]:
+            thread.join()
     assert program.holds()
 
 
@@ -322,23 +335,22 @@ def compare(programs: Sequence[str], seeds: int) -> dict[str, Any]:
 def ratios(rows: Sequence[dict[str, Any]], programs: Sequence[str]) -> list[dict[str, Any]]:
     """Ours over each peer's default, like strategy against like; times sooner at the failure."""
     by = {(row["program"], row["tool"], row["mode"]): row for row in rows}
-    made = []
+    made: list[dict[str, Any]] = []
     for name in programs:
-        peers = [row for row in rows if row["program"] == name and row["tool"] != "lockloom"]
-        times = [row["first_bug_ms"] for row in peers if row.get("first_bug_ms") and row["default"]]
-        ours = by[name, "lockloom", "random"]
-        made.append(
-            {
-                "program": name,
-                "over_frontrun": _over(ours, by[name, "frontrun", "random"]),
-                "over_interleave_random": _over(ours, by[name, "interleave", "random"]),
-                "over_interleave_pct": _over(
-                    by[name, "lockloom", "pct"], by[name, "interleave", "pct"]
-                ),
-                "sooner": min(times) / ours["first_bug_ms"] if times else None,
-                "sooner_warm": min(times) / ours["failing_step_ms"] if times else None,
-            }
-        )
+        row: dict[str, Any] = {"program": name}
+        peer = by[name, "frontrun", "random"]
+        row["over_frontrun"] = _over(by[name, "lockloom", "random together"], peer)
+        row["over_frontrun_spawned"] = _over(by[name, "lockloom", "random"], peer)
+        for mode in ("random", "pct"):
+            mine, peer = by[name, "lockloom", mode], by[name, "interleave", mode]
+            row[f"over_interleave_{mode}"] = _over(mine, peer)
+            peers = [by.get((name, tool, mode), {}) for tool in ("interleave", "frontrun")]
+            best = min(
+                (each["first_bug_ms"] for each in peers if each.get("first_bug_ms")), default=None
+            )
+            row[f"sooner_{mode}"] = best and best / mine["first_bug_ms"]
+            row[f"sooner_{mode}_warm"] = best and best / mine["failing_step_ms"]
+        made.append(row)
     return made
 
 
@@ -349,10 +361,10 @@ def _over(ours: dict[str, Any], theirs: dict[str, Any]) -> float | None:
 def show(document: dict[str, Any]) -> None:
     """Two tables for a reader."""
     print(f"Python {document['python']}; * is what a user of the tool gets by default")
-    print(f"{'program':9} {'tool':11} {'mode':13} {'schedules/s':>12} {'first bug':>12} found")
+    print(f"{'program':9} {'tool':11} {'mode':17} {'schedules/s':>12} {'first bug':>12} found")
     for row in document["rows"]:
         star = "*" if row["default"] else " "
-        head = f"{row['program']:9} {row['tool']:11} {row['mode']:11} {star} "
+        head = f"{row['program']:9} {row['tool']:11} {row['mode']:15} {star} "
         if "error" in row:
             print(f"{head} {row['error']}")
             continue
@@ -360,11 +372,20 @@ def show(document: dict[str, Any]) -> None:
         first = "-" if median is None else f"{median:.2f} ms"
         warm = f"  {row['failing_step_ms']:.2f} ms warm" if "failing_step_ms" in row else ""
         print(f"{head} {row['rate']:12,.0f} {first:>12} {row['found']}/{row['seeds']}{warm}")
-    heads = ("frontrun", "interleave", "its pct", "sooner", "and warm")
-    print(f"\n{'times':9}" + "".join(f"{head:>12}" for head in heads))
+    heads = (
+        "frontrun",
+        "(spawned)",
+        "interleave",
+        "sooner",
+        "and warm",
+        "its pct",
+        "sooner",
+        "warm",
+    )
+    print(f"\n{'times':9}" + "".join(f"{head:>11}" for head in heads))
     for row in document["ratios"]:
         cells = [row[key] for key in list(row)[1:]]
-        shown = "".join(f"{'-' if cell is None else f'{cell:.1f}':>12}" for cell in cells)
+        shown = "".join(f"{'-' if cell is None else f'{cell:.1f}':>11}" for cell in cells)
         print(f"{row['program']:9}{shown}")
 
 
