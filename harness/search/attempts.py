@@ -164,6 +164,7 @@ class Attempts:
         replays: Schedules run so far.
         steps: Steps in all of them.
         passing: The orders that passed.
+        hung: Whether one was given up before its end: nobody knows whether it would have failed.
     """
 
     def __init__(
@@ -189,6 +190,7 @@ class Attempts:
         self.replays = 0
         self.steps = 0
         self.passing: dict[tuple[int, ...], None] = {}
+        self.hung = False
 
     def original(self) -> Attempt:
         """The token's own schedule."""
@@ -242,6 +244,7 @@ class Attempts:
         )
         if core.cut == "interrupted":
             raise KeyboardInterrupt
+        self.hung = self.hung or core.cut == "hang"
         self.replays += 1
         self.steps += len(order)
         fails = self._fails(core)

@@ -56,8 +56,9 @@ class Minimized:
         after: Cost of the one that is left.
         replays: Schedules run for it.
         tried_without: Stretches of the result that were taken out one by one, each in vain.
-        one_minimal: All of them were; False where the budget was spent before.
-        fewest: No schedule with fewer preemptions fails in this way: all of them were run.
+        one_minimal: All of them were; False where the budget was spent before, or one hung.
+        fewest: No schedule with fewer preemptions fails in this way: all of them were run to an
+            end.
         flip: The one pair of steps whose order decides; None where no schedule that was run passes.
     """
 
@@ -208,7 +209,7 @@ class _Search:
         self._bound()
         self._regroup()
         self._take_out()
-        self._one_minimal = True
+        self._one_minimal = not self._attempts.hung
 
     def _better(self, attempt: Attempt) -> bool:
         if attempt.fails and attempt.measure < self.best.measure:
@@ -243,7 +244,7 @@ class _Search:
             if found is not None:
                 self.best = found
                 break
-        self._fewest = True
+        self._fewest = not self._attempts.hung
 
 
 def _cost(attempt: Attempt) -> Cost:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -19,9 +21,13 @@ from harness import (
     spawn,
     yield_now,
 )
+from harness.search import minimize as minimizing
 from harness.search.flip import side_by_side
 from harness.search.minimize import minimized
+from harness.search.recording import setup_of
 from harness.search.regroup import regrouped
+from harness.search.setup import Setup
+from harness.trace.token import Token
 
 Program = Callable[[], object]
 
@@ -286,3 +292,33 @@ def test_a_schedule_that_no_longer_fails_diverges() -> None:
 
     with pytest.raises(ReplayDivergence):
         minimize(program, given)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_was_given_up_proves_nothing(hangs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the reader comes first it blocks in something that nobody controls."""
+
+    def program() -> None:
+        flag, other = Shared(False, "flag"), Shared(0, "other")
+
+        def read() -> None:
+            if not flag.get() and hangs:
+                time.sleep(0.3)
+            other.set(1)
+            assert other.get() == 1
+
+        def write() -> None:
+            flag.set(True)
+            other.set(2)
+
+        parallel(read, write)
+
+    def impatient(token: Token) -> Setup:
+        return replace(setup_of(token), hang_seconds=0.1)
+
+    monkeypatch.setattr(minimizing, "setup_of", impatient)
+    reports = (explore(program, "random", 1, seed, hang_seconds=0.1) for seed in range(50))
+    token = next(report.failure.token for report in reports if report.failure is not None)
+    result = minimized(program, token)
+
+    assert (result.one_minimal, result.fewest) == (not hangs, not hangs)
