@@ -134,5 +134,5 @@ def _described(step: _Step, at: Place, names: Sequence[str]) -> str:
     if site is not None:
         text = linecache.getline(at[0].co_filename, site.line).strip()
         where = f" at {site}" + (f" `{text}`" if text else "")
-    beside = f"; can run: {', '.join(names[i] for i in enabled)}" if enabled else ""
-    return f"{names[thread]} {kind} {obj}{where}{beside}"
+    able = ", ".join(names[index] for index in enabled or (thread,))
+    return f"{names[thread]} {kind} {obj}{where}; can run: {able}"
