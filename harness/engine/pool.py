@@ -227,9 +227,11 @@ class Pool:
         self.hung = (thread.name, stacks)
         thread.done = True
         CORE.__class__ = GuardedCore
+        banish(thread)
+        # Whoever looks on is told of the end here, and asks who runs: this OS thread, as it were.
+        thread.ident = _get_ident()
         CORE.cut = "hang"
         CORE.unwind()
-        banish(thread)
         to = CORE.next_to_unwind()
         CORE.cur = to
         to.wake()

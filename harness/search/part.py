@@ -258,11 +258,15 @@ def _add_failure(
     if any(failure.fingerprint == key for failure in part.failures):
         return
     once = record(stage, program, setup, schedule, Script(choices).begin, [])
+    if _broken_off(CORE, stage, part):
+        return
     if finding.kind == "nondeterminism" and finding.frames:
         # It has run twice already, and what differed is known with both places.
         part.failures.append(once.made(finding, key, setup, schedule))
         return
     again = record(stage, program, setup, schedule, Script(choices).begin, [])
+    if _broken_off(CORE, stage, part):
+        return
     part.failures.append(once.failure(finding, key, setup, schedule, again))
 
 
@@ -282,4 +286,6 @@ def _add_order_failures(
         again = record(
             stage, program, setup, order.schedule, Script(choices).begin, list(order.earlier())
         )
+        if _broken_off(CORE, stage, part):
+            return
         part.failures.append(again.order_failure(order, key, setup))

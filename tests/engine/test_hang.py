@@ -185,3 +185,32 @@ def test_time_between_steps_is_no_hang_while_steps_are_taken() -> None:
         parallel(slow, cell.get)
 
     passes(program, "random", schedules=1, hang_seconds=HANG_SECONDS)
+
+
+@pytest.mark.parametrize("run", [2, 3])
+def test_a_hang_while_a_failure_is_recorded_ends_the_exploration_too(trap: Trap, run: int) -> None:
+    """A failing schedule runs again, twice, with somebody looking on who is told of its end."""
+    runs: list[int] = []
+
+    def program() -> None:
+        cell = Shared(0, "cell")
+
+        def stuck() -> None:
+            cell.set(1)
+            runs.append(1)
+            if len(runs) == run:
+                trap.in_a_lock()
+            raise AssertionError
+
+        parallel(stuck, cell.get)
+
+    report = explore(program, "random", schedules=5, hang_seconds=HANG_SECONDS)
+
+    assert ("inconclusive", 1, {"assertion": 1}) == (
+        report.verdict,
+        report.schedules,
+        report.failing,
+    )
+    assert "thread stuck blocked in something the harness does not control" in report.reason
+    assert len(runs) == run
+    passes(_fine, "random", schedules=20)
