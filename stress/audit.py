@@ -402,6 +402,9 @@ def _verdict(judge: LogJudge, findings: list[AuditFinding], fail_on: str) -> tup
     if broken:
         said = "; ".join(f"{rule} {INTEGRITY[rule]}" for rule in broken)
         return "inconclusive", f"the logs are damaged: {said}"
+    if judge.rules.unjudged:
+        said = f"{judge.rules.unjudged:,} times the logs had more than is judged"
+        return "inconclusive", f"{said}; see what was left out"
     if findings:
         return "pass", f"{plural(len(findings), 'finding')}, none {fail_on} or surer"
     return "pass", "no finding"

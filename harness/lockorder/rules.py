@@ -40,6 +40,8 @@ __all__ = ["Edge", "Finding", "Held", "HeldLocks", "LockRules", "Witness"]
 HELD_MAX: Final = 64
 EDGES_MAX: Final = 200_000
 FINDINGS_MAX: Final = 1_000
+BEYOND: Final = "beyond a limit: "
+"""How the reason of what is dropped for that begins."""
 _LEAF: Final = int(LockFlags.LEAF)
 _REPORTING_DISABLED: Final = int(LockFlags.REPORTING_DISABLED)
 _UNLISTED: Final = int(LockFlags.ACTIVE_LIST_DISABLED)
@@ -155,7 +157,7 @@ class LockRules:
             self._drop("tracking disabled", lock_class.name)
             return None
         if len(held.entries) >= HELD_MAX:
-            self._drop(f"taken by a thread that holds {HELD_MAX} locks", lock_class.name)
+            self._drop(f"{BEYOND}taken by a thread that holds {HELD_MAX} locks", lock_class.name)
             return None
         wanted = Held(lock_class, address, order, mode, site, before)
         return self._judge(held, wanted, attempt, key)
@@ -228,6 +230,12 @@ class LockRules:
         """What was left out, counted by (reason, subject), in order of names."""
         self._fold()
         return dict(sorted(self._dropped.items()))
+
+    @property
+    def unjudged(self) -> int:
+        """How often something was dropped because of a limit."""
+        dropped = self._dropped.items()
+        return sum(count for (reason, _), count in dropped if reason.startswith(BEYOND))
 
     def counts(self, finding: Finding) -> tuple[int, int]:
         """Count how often a finding was made, and in how many schedules.
@@ -417,7 +425,7 @@ class LockRules:
             kind = kind_of(entry.mode, wanted.mode)
             known = graph.pairs.get((outer, inner))
             if len(graph.links) >= EDGES_MAX and not (known and known.kinds >> kind & 1):
-                self._drop(f"edges beyond {EDGES_MAX:,}", inner)
+                self._drop(f"{BEYOND}more than {EDGES_MAX:,} edges", inner)
                 continue
             pair = pairs[outer] = known or graph.pair(outer, inner)
             if not pair.kinds >> kind & 1:
@@ -506,7 +514,7 @@ class LockRules:
         known = self._direct.get(key)
         if known is None:
             if len(self._direct) >= FINDINGS_MAX:
-                self._drop(f"findings beyond {FINDINGS_MAX:,}", finding.rule)
+                self._drop(f"{BEYOND}more than {FINDINGS_MAX:,} findings", finding.rule)
                 return
             place = (finding.schedule, self._rank)
             known = self._direct[key] = Direct(place, finding, Pair())

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.lockorder.deadlocks import Deadlocks, settled
+from harness.lockorder.rules import HELD_MAX, LockRules
 from harness.lockorder.rules import Finding as OrderFinding
-from harness.lockorder.rules import LockRules
 from harness.search.declared import declared
 from harness.search.evidence import Evidence, evidence
 from harness.search.foresight import MISSED, Foreseen, foreseen
@@ -242,7 +242,7 @@ def _verdict(
     failures: list[Failure],
     foretold: list[Foreseen],
 ) -> Exploration:
-    total = Part(1, foreseen=foretold)
+    total = Part(1, rules=rules, foreseen=foretold)
     for part in parts:
         add(total, part)
     if setup.mode == "free":
@@ -389,5 +389,10 @@ def certify(
     scope = "every schedule" if total.exhausted else f"{total.schedules} schedules"
     if total.exhausted and setup.preemptions is not None:
         scope += f" with at most {setup.preemptions} preemptions"
-    doubt = total.histories.doubt()
-    return "pass", f"no failure in {scope}" + (f"; {doubt}" if doubt else "")
+    doubts = [total.histories.doubt()]
+    if total.rules.unjudged:
+        doubts.append(
+            f"{total.rules.unjudged} acquisitions were beyond what the lock rules judge: their "
+            f"threads held {HELD_MAX} locks already"
+        )
+    return "pass", "; ".join([f"no failure in {scope}", *filter(None, doubts)])

@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.lockorder import LockFlags
-from harness.lockorder.rules import FINDINGS_MAX, HELD_MAX
+from harness.lockorder.rules import BEYOND, FINDINGS_MAX, HELD_MAX
 from harness.trace.events import ObjectInfo, Site, Step, ThreadState
 from harness.trace.locklog import LockLog
 from stress.audit import AuditReport, audit_paths, read_golden, render_text, to_json
@@ -268,12 +268,21 @@ def test_a_log_that_takes_one_lock_thousands_of_times_is_judged_up_to_a_limit(
 
     assert time.process_time() - began < 20
     assert len(report.findings) == FINDINGS_MAX
-    beyond = f"findings beyond {FINDINGS_MAX:,}"
+    beyond = f"{BEYOND}more than {FINDINGS_MAX:,} findings"
     assert {(entry.reason, entry.subject): entry.count for entry in report.ledger} == {
-        (f"taken by a thread that holds {HELD_MAX} locks", "a"): 5_000 - HELD_MAX,
+        (f"{BEYOND}taken by a thread that holds {HELD_MAX} locks", "a"): 5_000 - HELD_MAX,
         (beyond, "ORD005"): HELD_MAX * (HELD_MAX - 1) // 2 - FINDINGS_MAX,
         (beyond, "CTX003"): 300,
     }
+
+
+def test_what_was_not_judged_is_no_pass(tmp_path: Path) -> None:
+    names = [f"{a}{b}" for a in "bcdefghijk" for b in "bcdefgh"]
+    taken = [f"+{name}1" for name in names]
+    report = audit_paths([locklogs.write(tmp_path / "x.jsonl", "T1: " + " ".join(taken))])
+
+    assert (report.verdict, report.findings) == ("inconclusive", ())
+    assert report.reason == "6 times the logs had more than is judged; see what was left out"
 
 
 def test_a_circle_is_seen_below_many_other_locks(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from exploring import passes
@@ -17,6 +19,7 @@ from harness import (
     replay,
     sometimes,
     spawn,
+    yield_now,
 )
 from harness.lockorder.rules import LockRules
 from harness.search.part import explore_part
@@ -281,3 +284,18 @@ def _told(found: Exploration) -> dict[str, object]:
         "edges": [(names, edge.count, edge.schedules) for names, edge in rules.edges.items()],
         "failures": [(one.schedule, one.fingerprint, one.token) for one in failures],
     }
+
+
+def test_a_pass_says_what_the_lock_rules_did_not_judge() -> None:
+    def program(count: int) -> None:
+        locks = [Mutex(lock_class=LockClass(f"c{number}")) for number in range(count)]
+        with contextlib.ExitStack() as held:
+            for lock in locks:
+                held.enter_context(lock)
+        parallel(yield_now, yield_now)
+
+    assert "judge" not in explore(partial(program, 64), schedules=3).reason
+    assert explore(partial(program, 66), "random", schedules=3).reason == (
+        "no failure in 3 schedules; 6 acquisitions were beyond what the lock rules judge: their "
+        "threads held 64 locks already"
+    )

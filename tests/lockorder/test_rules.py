@@ -644,7 +644,8 @@ def test_a_thread_that_holds_very_many_locks_takes_further_ones_unjudged() -> No
 
     program.take(A, 1000)
     assert [edge for edge in program.rules.edges if "A" in edge] == []
-    assert program.rules.dropped == {("taken by a thread that holds 64 locks", "A"): 1}
+    reason = f"{rules.BEYOND}taken by a thread that holds 64 locks"
+    assert program.rules.dropped == {(reason, "A"): 1}
 
     program.drop(rules.HELD_MAX)
     program.take(A, 1000)
@@ -663,7 +664,10 @@ def test_edges_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> 
         ("A", "B"): 2,
         ("A", "C"): 1,
     }
-    assert program.rules.dropped == {("edges beyond 2", "C"): 1, ("edges beyond 2", "A"): 1}
+    assert program.rules.dropped == {
+        (f"{rules.BEYOND}more than 2 edges", "C"): 1,
+        (f"{rules.BEYOND}more than 2 edges", "A"): 1,
+    }
     assert program.results == []
 
 
@@ -678,4 +682,5 @@ def test_findings_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) 
 
     assert [finding.thread for finding in program.rules.findings] == ["one", "two"]
     assert [program.rules.counts(finding)[0] for finding in program.rules.findings] == [2, 1]
-    assert program.rules.dropped == {("findings beyond 2", "ORD004"): 1}
+    assert program.rules.dropped == {(f"{rules.BEYOND}more than 2 findings", "ORD004"): 1}
+    assert program.rules.unjudged == 1
