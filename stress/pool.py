@@ -12,9 +12,11 @@ import faulthandler
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -23,8 +25,10 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import DupFd
+from pathlib import Path
 from typing import IO, Any, Final
 
+from harness.engine import pool as engine_pool
 from harness.engine.pool import Watchdog, settled
 from harness.errors import HarnessError, InternalError, UsageError
 
@@ -35,6 +39,15 @@ _LEAVE_SECONDS: Final = 2.0
 _STACKS_BYTES_MAX: Final = 64_000
 # A process that is being started, and imports what it needs for its first task.
 _START_SECONDS: Final = 60.0
+# How often a worker shows that Python runs in it; after so many that fail to come it is given up.
+_BEAT_SECONDS: Final = 5.0
+_BEATS_MISSED: Final = 12
+# How the line of a frame begins in which a thread waits for its turn; and of what it waits by.
+_PARKED: Final = f'  File "{Path(engine_pool.__file__).parent}{os.sep}'
+_FRAME: Final = re.compile(r'^ *File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
+_NEWEST_FIRST: Final = "(most recent call first)"
+_LIBRARY: Final = f"{Path(os.__file__).parent}{os.sep}"
+_WAITING: Final = f'  File "{threading.__file__}"'
 # Linux: the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -80,6 +93,15 @@ class Crash:
     why: str = ""
     note: Any = None
     stacks: str = ""
+
+    @property
+    def where(self) -> str:
+        """Where the thread was that ran, outside of Python's own library; empty if not known."""
+        culprit = self.stacks.split("\n\n", 1)[0]
+        for path, line, name in _FRAME.findall(culprit) if _NEWEST_FIRST in culprit else ():
+            if not path.startswith(_LIBRARY):
+                return f"{Path(path).name}:{line} in {name}"
+        return ""
 
     def __str__(self) -> str:
         """Name the signal where there was one."""
@@ -237,7 +259,10 @@ class Keeper:
 class _Worker:
     """The parent's end of one worker process."""
 
-    __slots__ = ("_deadline", "_note", "_stacks", "_up", "connection", "number", "process", "task")
+    __slots__ = (
+        *("_deadline", "_note", "_pulse", "_stacks", "_up"),
+        *("connection", "number", "process", "task"),
+    )
 
     def __init__(self, number: int) -> None:
         """Start the process; ``number`` picks its core."""
@@ -247,10 +272,17 @@ class _Worker:
         self._note: Any = None
         self._up = False
         self._stacks = _scratch()
+        self._pulse = _Pulse(self._stacks)
         self.connection, theirs = _CONTEXT.Pipe()
         self.process: SpawnProcess = _CONTEXT.Process(
             target=_serve,
-            args=(theirs, number, os.getpid(), self._stacks and _Descriptor(self._stacks)),
+            args=(
+                theirs,
+                number,
+                os.getpid(),
+                self._stacks and _Descriptor(self._stacks),
+                _BEAT_SECONDS,
+            ),
             name=f"stress-worker-{number}",
             daemon=True,
         )
@@ -262,19 +294,29 @@ class _Worker:
         self.task = task
         self._note = None
         self._deadline = None
+        self._pulse.begin()
         if task.seconds is not None:
             self._deadline = time.monotonic() + task.seconds + (0 if self._up else _START_SECONDS)
         with contextlib.suppress(OSError):  # a dead worker shows by its closed connection
             self.connection.send((task.function, task.args))
 
     @property
-    def left(self) -> float | None:
-        """Seconds until its task is late."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+    def left(self) -> float:
+        """Seconds until it is to be looked at, unless it says something before."""
+        due = self._pulse.due if self._deadline is None else min(self._pulse.due, self._deadline)
+        return max(0.0, due - time.monotonic())
 
     @property
-    def late(self) -> bool:
-        return self.task is not None and self.left == 0.0
+    def late(self) -> str:
+        """Why its task is to be given up; empty where it is not."""
+        if self.task is None:
+            return ""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return f"no answer within {self.task.seconds:g} s"
+        if self._up and self._pulse.stopped():
+            seconds = _BEAT_SECONDS * _BEATS_MISSED
+            return f"something has held the GIL of the worker process for {seconds:g} s"
+        return ""
 
     def finish(self) -> tuple[Task, str, Any] | None:
         """The task with its status and value; None where it has only said something."""
@@ -284,7 +326,7 @@ class _Worker:
         value: Any
         try:
             if not self.connection.poll():
-                status, value = "crash", self._give_up(task)
+                status, value = "crash", self._give_up(self.late)
             else:
                 status, value = self.connection.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
@@ -292,6 +334,7 @@ class _Worker:
             status, value = "crash", self._crash()
         if status == "up":
             self._up = True
+            self._pulse.begin()
             if task.seconds is not None:
                 self._deadline = time.monotonic() + task.seconds
             return None
@@ -305,14 +348,14 @@ class _Worker:
         self.task = None
         return task, status, value
 
-    def _give_up(self, task: Task) -> Crash:
+    def _give_up(self, why: str) -> Crash:
         """End the process of a task that is late; let it write what its threads do."""
         if self._stacks is not None and self.process.pid is not None:
             os.kill(self.process.pid, signal.SIGABRT)
             self.process.join(_LEAVE_SECONDS)
         self.process.kill()
         self.process.join(_LEAVE_SECONDS)
-        return self._crash(f"no answer within {task.seconds:g} s")
+        return self._crash(why)
 
     def _crash(self, why: str = "", trace: str = "") -> Crash:
         if not trace and self._stacks is not None:
@@ -332,15 +375,73 @@ class _Worker:
             self._stacks.close()
 
 
+class _Pulse:
+    """Whether Python runs in a process: a thread there touches a file every so often.
+
+    The thread needs the GIL for it and nothing else, and whoever watches from outside needs no
+    answer. Beats that failed to come are counted, not seconds: a machine that slept, or Ctrl-Z, is
+    one at most.
+
+    Attributes:
+        due: When to look again, by ``time.monotonic``.
+    """
+
+    __slots__ = ("_beat", "_file", "_missed", "due")
+
+    def __init__(self, file: IO[bytes] | None) -> None:
+        """Args: file: Open in both processes; None where there is none, which is never late."""
+        self._file = file
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._beat: float = 0
+        self._missed = 0
+        self.due = time.monotonic() + _BEAT_SECONDS
+
+    def stopped(self) -> bool:
+        """Look, where that is due; whether too many beats have failed to come."""
+        now = time.monotonic()
+        if now >= self.due:
+            self.due = now + _BEAT_SECONDS
+            beat = os.fstat(self._file.fileno()).st_mtime_ns if self._file is not None else now
+            self._missed = self._missed + 1 if beat == self._beat else 0
+            self._beat = beat
+        return self._missed >= _BEATS_MISSED
+
+    @staticmethod
+    def run(file: IO[bytes], seconds: float) -> None:
+        """Beat, in the process that is watched."""
+        sleep = time.sleep  # a program may patch it
+
+        def beat() -> None:
+            while True:
+                sleep(seconds)
+                os.utime(file.fileno())
+
+        threading.Thread(target=beat, name="lockloom-pulse", daemon=True).start()
+
+
 def _culprit_first(stacks: str) -> str:
-    """The thread that ran when the process died, before those that were parked."""
-    threads = stacks.split("\n\n")
-    return "\n\n".join(sorted(threads, key=lambda one: not one.startswith("Current thread")))
+    """The thread that ran when the process died, before those that were parked.
+
+    Of a process that was late that is not the current one: the signal came to its main thread,
+    which waits in the engine for the thread that has the baton.
+    """
+
+    def rank(thread: str) -> int:
+        frames = (line for line in thread.splitlines() if line.startswith('  File "'))
+        top = next((line for line in frames if not line.startswith(_WAITING)), _PARKED)
+        running = not top.startswith(_PARKED)
+        current = thread.startswith("Current thread")
+        return 0 if running and current else 1 if running else 2 if current else 3
+
+    return "\n\n".join(sorted(stacks.strip().split("\n\n"), key=rank))
 
 
-def _patience(busy: Iterable[_Worker]) -> float | None:
-    """Seconds until the first task is late; None where none can be."""
-    return min((left for worker in busy if (left := worker.left) is not None), default=None)
+def _patience(busy: Iterable[_Worker]) -> float:
+    """Seconds until the first of them is to be looked at."""
+    return min(worker.left for worker in busy)
 
 
 def _core_here() -> int:
@@ -434,12 +535,18 @@ def _die_with(parent: int) -> None:
 
 
 def _serve(
-    connection: Connection, number: int, parent: int, stacks: _Descriptor | None = None
+    connection: Connection,
+    number: int,
+    parent: int,
+    stacks: _Descriptor | None,
+    beat_seconds: float,
 ) -> None:
     """Run tasks until the parent hangs up."""
     _die_with(parent)
     if stacks is not None:
-        faulthandler.enable(stacks.take())
+        file = stacks.take()
+        faulthandler.enable(file)
+        _Pulse.run(file, beat_seconds)
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _parent.append(connection)

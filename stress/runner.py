@@ -255,7 +255,9 @@ class _Track:
         while not self.ended and self.kept.count in self.early:
             block = self.early.pop(self.kept.count)
             if isinstance(block, Crash):
-                self.fault = f"{block}, in schedules {self.kept.count * BLOCK + 1} and following"
+                at = f" at {block.where}" if block.where else ""
+                first = self.kept.count * BLOCK + 1
+                self.fault = f"{block}{at}, in schedules {first} and following"
                 self.ended = True
                 break
             self.kept.take(block.part)

@@ -32,6 +32,7 @@ from stress.work import replay_command
 
 _PROGRESS_SECONDS: Final = 5.0
 _CHECKED: Final = 3
+_LOSSES_SHOWN: Final = 5
 _TABLES: Final = ("parts", "findings", "coverage", "losses", "sessions")
 FORMATS: Final = ("csv", "parquet")
 
@@ -130,8 +131,8 @@ def _say_end(session: Session, again: str, *, json: bool) -> None:
     elif session.over:
         say(f"the plan's time is over; {again} --seconds S gives it more", json=json)
     elif session.given_up:
-        count = len(session.given_up)
-        say(f"{count} parts came to nothing; {again} tries them once more", json=json)
+        count = plural(len(session.given_up), "part")
+        say(f"{count} came to nothing; {again} tries that once more", json=json)
 
 
 class _Progress:
@@ -263,14 +264,27 @@ def _remark(group: Group) -> str:
 
 
 def _show_losses(gathered: Result) -> None:
+    """What came to nothing; of the first few, with the stacks of the threads that ran."""
     if gathered.losses:
-        console.show(f"{len(gathered.losses)} attempts at parts came to nothing")
+        count = len(gathered.losses)
+        console.show(
+            f"{plural(count, 'attempt')} at {'a part' if count == 1 else 'parts'} came to nothing"
+        )
     last = {loss.part: loss for loss in gathered.losses if loss.part in gathered.given_up}
-    for loss in last.values():
-        known = f", after at least {loss.schedules} schedules" if loss.schedules else ""
-        console.show(f"part {loss.part} was given up: {loss.why}{known}")
+    shown = dict(sorted(last.items())[:_LOSSES_SHOWN])
+    jobs = {job.number: job for job in gathered.plan.jobs() if job.number in shown}
+    for number, loss in shown.items():
+        known = f", after at least {plural(loss.schedules, 'schedule')}" if loss.schedules else ""
+        job = jobs.get(number)
+        which = f" ({job.combination.label()}, seed {job.seed})" if job else ""
+        console.show(f"part {number}{which} was given up: {loss.why}{known}")
         if loss.stacks:
-            console.show("\n".join(f"  {line}" for line in loss.stacks.splitlines()[:12]))
+            culprit = loss.stacks.split("\n\n")[0].splitlines()
+            console.show("\n".join(f"  {line}" for line in culprit[:12]))
+    if len(last) > len(shown):
+        console.show(
+            f"{len(last) - len(shown)} more were given up; `campaign export` writes all losses"
+        )
 
 
 def for_page(gathered: Result) -> documents.Document:

@@ -33,6 +33,7 @@ class Group:
         combination: Scenario, faults, strategy.
         planned: Parts within the budget of the plan.
         done: Parts that are in.
+        given_up: Why each of those that only came to nothing did, by number.
         total: Their sum.
         wanted: ``sometimes`` that must have been reached.
         seconds: Of all its parts together.
@@ -45,6 +46,7 @@ class Group:
     combination: Combination
     planned: int = 0
     done: int = 0
+    given_up: dict[int, str] = field(default_factory=dict)
     total: Part = field(default_factory=lambda: Part(1))
     wanted: set[str] = field(default_factory=set)
     seconds: float = 0.0
@@ -79,6 +81,10 @@ class Group:
         if self.verdict == "pass" and self.done < self.planned:
             self.verdict = "inconclusive"
             self.reason = f"{self.done} of {self.planned} parts are done, without a failure"
+        if self.given_up and self.verdict == "inconclusive":
+            whys = "; ".join(sorted(set(self.given_up.values())))
+            done = self.reason if self.done else f"none of {self.planned} parts is done"
+            self.reason = f"{done}; {len(self.given_up)} given up: {whys}"
         if self.done:
             self.evidence = evidence_of(setup, self.total)
 
@@ -172,9 +178,13 @@ def gather(store: Store, campaign: Campaign) -> Result:
         _enter(group, seed, outcome, edges)
         for found in outcome.found:
             _note(bugs, group.combination, found, outcome.number, seed, at)
+    losses = store.losses(campaign)
+    given_up = {loss.part: loss.why for loss in losses if loss.part not in done}
+    for job in plan.jobs():
+        if job.number in given_up:
+            groups[job.index].given_up[job.number] = given_up[job.number]
     for group in groups:
         group.settle()
-    losses = store.losses(campaign)
     order = LockRules()
     witnesses = sorted(edges.values(), key=lambda each: (each[0], each[1].schedule))
     order.preload(edge.witness() for _, edge in witnesses)
@@ -184,7 +194,7 @@ def gather(store: Store, campaign: Campaign) -> Result:
         plan,
         groups,
         dict(sorted(bugs.items())),
-        {loss.part: loss.why for loss in losses if loss.part not in done},
+        given_up,
         order,
         [cycle for cycle in order.complete() if order_key(cycle) not in known],
         losses,

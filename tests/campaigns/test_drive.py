@@ -170,7 +170,7 @@ def test_a_part_that_always_dies_is_given_up_and_reported(
     row = next(row for row in document["combinations"] if row["scenario"] == "toy-clean")
     assert (row["verdict"], row["reason"]) == (
         "inconclusive",
-        "2 of 3 parts are done, without a failure",
+        f"2 of 3 parts are done, without a failure; 1 given up: {given_up['why']}",
     )
     (loss, _) = store.losses(campaign)
     assert (loss.schedules, loss.stacks) == (7, "the stacks")
@@ -189,6 +189,30 @@ def test_a_part_that_always_dies_is_given_up_and_reported(
     assert unfinished == [""]
     assert store.campaign("it").finished
     assert outcome_of(store, campaign) == undisturbed
+
+
+def test_a_report_says_of_a_few_parts_what_they_were_and_where_they_ended(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    campaign = begin(store, small_plan())
+    stacks = "Thread 1:\n  File guilty.py\n\nThread 2:\n  File parked.py"
+
+    def lost(job: Job, outcome: Outcome) -> Value:
+        return outcome if job.number < 3 else Crash(-9, note=1, stacks=stacks)
+
+    drive(store, campaign, Here(upset=lost))
+    commands._show(result.gather(store, campaign), json=False)
+    shown = capsys.readouterr().out
+
+    job = next(job for job in campaign.plan().jobs() if job.number == 3)
+    what = (
+        f"part 3 ({job.combination.scenario} portfolio, seed {job.seed}) was given up: the worker"
+    )
+    assert what in shown
+    assert "SIGKILL, after at least 1 schedule\n" in shown
+    assert (shown.count("guilty.py"), shown.count("parked.py")) == (5, 0)
+    assert "4 more were given up;" in shown
+    assert "none of 3 parts is done; 3 given up" in " ".join(shown.split())
 
 
 def test_a_hang_is_tried_again_before_it_is_believed(store: Store, undisturbed: Document) -> None:

@@ -23,7 +23,9 @@ from worker_tasks import (
     die,
     double,
     hang,
+    hold_the_gil,
     process_of,
+    rest,
     run_out_of_memory,
     segfault,
     spin,
@@ -205,6 +207,24 @@ def test_a_task_whose_own_thread_hangs_costs_its_process_alone() -> None:
     assert answers.pop("after") == 8
     assert [str(answers[mode]) for mode in modes] == ["thread main hung"] * 2
     assert all("time.sleep" in answers[mode].stacks for mode in modes)
+
+
+def test_a_thread_that_keeps_the_gil_costs_its_process_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No watchdog in that process can run, so a run would wait for ever."""
+    monkeypatch.setattr(pool, "_BEAT_SECONDS", 0.15)
+    made = [Task("held", hold_the_gil, ()), Task("long", rest, (2.5,)), Task("", double, (4,))]
+    answers = dict(run_tasks(tasks(*made), 2))
+
+    assert answers == {"held": answers["held"], "long": 2.5, "": 8}
+    assert str(answers["held"]) == "something has held the GIL of the worker process for 1.8 s"
+    assert answers["held"].where.endswith(" in hold")
+    assert answers["held"].where.startswith("worker_tasks.py:")
+    # The main thread, which the signal met, waits for the one that has the baton.
+    first, *others = answers["held"].stacks.split("\n\n")
+    assert " in hold\n" in first + "\n"
+    assert " in hold_the_gil\n" in "".join(others)
 
 
 def test_a_fault_in_c_says_where_it_was() -> None:

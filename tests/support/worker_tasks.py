@@ -63,6 +63,21 @@ def segfault() -> None:
     ctypes.string_at(0)
 
 
+def hold_the_gil() -> None:
+    """In a thread of a schedule, for longer than any test: no other thread can run meanwhile."""
+    from harness import explore, parallel, yield_now
+
+    def hold() -> None:
+        ctypes.PyDLL(None).sleep(600)
+
+    explore(lambda: parallel(hold, yield_now), hang_seconds=0.2)
+
+
+def rest(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
 def run_out_of_memory() -> None:
     raise MemoryError
 
