@@ -62,6 +62,8 @@ _NOWHERE: Final = frozenset({"sleep", "yield"})
 _LOOKED_FOR: Final = frozenset({"acquire", "join", "sem-acquire", "sleep"})
 # To wait for these may close a cycle.
 _CLOSING: Final = frozenset({"acquire", "join", "re-acquire", "read-acquire", "write-acquire"})
+# Whose wait the lock rules judge as it begins, if it has to; an event's is seen by all anyway.
+_JUDGED_WAITS: Final = frozenset({"join", "sem-acquire"})
 _TAKES: Final = frozenset({"acquire", "re-acquire", "write-acquire"})
 
 # Objects that have no number of their own; those of a thread follow.
@@ -276,6 +278,9 @@ def _announcing(thread: Thread) -> tuple[tuple[int, bool], ...]:
     awaited = thread.owned or thread.wanters or any(lock.wanters for lock in thread.held)
     closes = awaited and thread.kind in _CLOSING and any(t.owned for t in thread.engine.threads)
     lent = ((_LENT, False),) if closes else ()
+    if thread.kind in _JUDGED_WAITS and (thread.spins or (thread.locks and thread.locks.entries)):
+        # Whether it waits with a lock held, which is judged at once, hangs on what it waits for.
+        return ((waits(thread), False), *lent)
     if thread.kind == "write-acquire" and thread.obj.prefer == "writer":
         return ((thread.obj.address, True), *lent)
     return lent

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
+from brute import brute, disagreement, found
 from exploring import every, passes
-from generated import Drawn, draw
+from generated import Drawn, deeper, draw
 from partial_orders import classes
 from programs import SPAWNED, TOGETHER, Row
 
@@ -15,9 +17,11 @@ from harness import (
     Atomic,
     Event,
     Exploration,
+    LockClass,
     Mutex,
     Semaphore,
     Shared,
+    SpinLock,
     WaitQueue,
     current_thread,
     explore,
@@ -33,35 +37,13 @@ from harness.search.setup import Setup
 _SCHEDULES = 1_200
 
 
-def _found(report: Exploration) -> set[tuple[str, str]]:
-    return {(failure.kind, failure.fingerprint) for failure in report.failures}
-
-
-def _compare(drawn: Drawn, *, early: bool = False, bound: int | None = None) -> Exploration | None:
-    """Both searches, to their ends; None where brute force does not get there."""
-    everything: set[str] = set()
-    reached: set[str] = set()
-    whole = explore(
-        drawn.program(everything),
-        "dfs",
-        schedules=_SCHEDULES,
-        stop_at_first=False,
-        early_timeouts=early,
-        preemptions=bound,
-    )
-    if not whole.exhausted:
+def _compare(drawn: Drawn, **options: Any) -> Exploration | None:
+    """Search to the end beside brute force; None where that does not get there."""
+    compared = disagreement(drawn.program, "dpor", _SCHEDULES, **options)
+    if compared is None:
         return None
-    report = explore(
-        drawn.program(reached),
-        "dpor",
-        schedules=_SCHEDULES * 2,
-        stop_at_first=False,
-        early_timeouts=early,
-        preemptions=bound,
-    )
-    assert report.exhausted
-    assert everything == reached
-    assert _found(whole) == _found(report)
+    report, told = compared
+    assert not told, drawn
     return report
 
 
@@ -77,10 +59,31 @@ def test_the_outcomes_and_failures_are_those_of_every_interleaving(block: int) -
     assert sum(report.failure is not None for report in compared) >= 2
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"early_timeouts": True}, {"preemptions": 1}], ids=["all", "early", "bound"]
+)
+def test_so_they_are_where_what_is_done_hangs_on_what_was_seen(options: dict[str, Any]) -> None:
+    """`benchmarks/dpor_fuzz.py` compares thousands."""
+    reports = [_compare(deeper(seed), **options) for seed in range(12)]
+    compared = [report for report in reports if report is not None]
+
+    assert len(compared) >= 10
+    assert sum(report.failure is not None for report in compared) >= 3
+
+
+def test_the_plain_search_counts_what_is_known() -> None:
+    """It judges the others, so it is held to numbers of its own."""
+    for row in (row for row in (*TOGETHER, *SPAWNED) if row.interleavings < 300):
+        with brute() as plain:
+            report = explore(row.program, plain, schedules=None, stop_at_first=False)
+        assert (report.schedules, report.exhausted) == (row.interleavings, True), row
+        assert sum(report.failing.values()) == row.failing, row
+
+
 @pytest.mark.once
 def test_so_they_are_where_timeouts_fire_early() -> None:
     families = ("attempt", "event", "semaphore", "condition", "queue", "time", "interrupt", "cell")
-    reports = [_compare(draw(seed, families), early=True) for seed in range(40)]
+    reports = [_compare(draw(seed, families), early_timeouts=True) for seed in range(40)]
 
     assert sum(report is not None for report in reports) >= 30
 
@@ -119,7 +122,7 @@ def test_known_programs_fail_as_they_do_in_every_interleaving(row: Row) -> None:
 
     assert report.exhausted
     assert report.schedules <= row.interleavings
-    assert _found(every(row.program)) == _found(report)
+    assert found(every(row.program)) == found(report)
 
 
 # -- what depends on what -----------------------------------------------------------------------
@@ -330,12 +333,12 @@ def test_a_deadlock_that_another_could_have_prevented_hides_nothing() -> None:
 
     report = explore(program, "dpor", schedules=None, stop_at_first=False)
 
-    assert _found(every(program)) == _found(report)
+    assert found(every(program)) == found(report)
     assert {"deadlock", "exception"} <= set(report.failing)
 
 
 @pytest.mark.parametrize("how", ["interrupt", "wake"])
-def test_a_deadlock_that_another_would_have_broken_is_found(how: str) -> None:
+def test_a_deadlock_that_another_would_have_broken_isfound(how: str) -> None:
     """The owner's wait closes a cycle through a queue, which the waker would have opened."""
 
     def program() -> None:
@@ -365,7 +368,7 @@ def test_a_deadlock_that_another_would_have_broken_is_found(how: str) -> None:
 
     report = explore(program, "dpor", schedules=None, stop_at_first=False)
 
-    assert _found(every(program)) == _found(report)
+    assert found(every(program)) == found(report)
     assert "deadlock" in report.failing
 
 
@@ -401,6 +404,35 @@ def test_a_step_into_a_deadlock_may_be_the_way_past_it_once_another_has_gone_fir
 
     assert everything == reached
     assert (len(reached), report.blocked) == (3, 0)
+
+
+@pytest.mark.parametrize("how", ["sem-acquire under a spinlock", "join under a class"])
+def test_whether_a_wait_is_judged_hangs_on_what_is_waited_for(how: str) -> None:
+    """Who waits with a lock held is told of as the wait begins, which it need not."""
+
+    def program() -> None:
+        permits, spin = Semaphore(1), SpinLock("s")
+        classed = Mutex("m", LockClass("C"))
+
+        def first() -> None:
+            permits.acquire()
+
+        def other() -> None:
+            if how.startswith("sem"):
+                with spin:
+                    permits.acquire()
+            else:
+                with classed:
+                    one.join()
+
+        one = spawn(first)
+        spawn(other).join()
+        one.join()
+
+    report = explore(program, "dpor", schedules=None, stop_at_first=False)
+
+    assert "lock-order" in report.failing
+    assert found(every(program)) == found(report)
 
 
 def test_who_could_have_gone_first_before_time_went_on_does_in_another_schedule() -> None:
@@ -466,7 +498,7 @@ def test_a_budget_that_runs_out_is_not_exhaustion() -> None:
 
 @pytest.mark.parametrize("bound", [0, 1, pytest.param(2, marks=pytest.mark.once)])
 def test_within_a_bound_it_finds_what_brute_force_finds_there(bound: int) -> None:
-    reports = [_compare(draw(seed), bound=bound) for seed in range(20)]
+    reports = [_compare(draw(seed), preemptions=bound) for seed in range(20)]
 
     compared = [report for report in reports if report is not None]
     assert len(compared) >= 15

@@ -48,7 +48,16 @@ _FAMILIES: Final = {
     "thread": ("spawn", "spawn-join"),
     "interrupt": ("interrupt", "event-wait-interruptible", "block-interruptible"),
 }
-_NESTS: Final = {"lock", "spin", "read", "write", "spawn", "spawn-join"}
+# Beside those, in programs of which more is asked: what happens hangs on what was seen, and
+# anything may stand within anything.
+_DEEPER: Final = {
+    "branch": ("if-set", "if-zero", "if-signaled", "if-in-time"),
+    "broadcast": ("wait", "wait-for", "notify", "notify-all"),
+    "gate": ("meet", "meet-for-ever", "abort", "reset"),
+    "upgrade": ("read", "write", "locked"),
+    "owner": ("own", "disown", "block", "wake"),
+}
+_NESTS: Final = {"lock", "spin", "read", "write", "spawn", "spawn-join", *_DEEPER["branch"]}
 # What neither blocks nor nests, so that it may stand under a lock or in a short-lived thread.
 _PLAIN: Final = ("get", "set", "compare")
 
@@ -99,6 +108,35 @@ def draw(seed: int, families: tuple[str, ...] = tuple(_FAMILIES)) -> Drawn:
         prefer=rng.choice(("writer", "reader")),
         strict=rng.random() < 0.3,
         spawns=rng.random() < 0.2,
+    )
+
+
+def deeper(seed: int) -> Drawn:
+    """A program of up to six operations of one to three families, nested up to three deep."""
+    rng = random.Random(f"deeper {seed}")
+    families = _FAMILIES | _DEEPER
+    chosen = rng.sample(sorted(families), k=rng.randint(1, 3))
+    left = rng.randint(3, 6)
+
+    def operations(depth: int) -> tuple[Operation, ...]:
+        return tuple(filter(None, (operation(depth) for _ in range(rng.randint(1, 3)))))
+
+    def operation(depth: int) -> Operation | None:
+        nonlocal left
+        if not left:
+            return None
+        left -= 1
+        name = rng.choice(families[rng.choice(chosen)])
+        if name in _NESTS:
+            return name, rng.randrange(2), operations(depth + 1) if depth < 2 else ()
+        return name, rng.randrange(2), rng.choice((None, 0, 1, 2))
+
+    return Drawn(
+        threads=tuple(operations(0) for _ in range(rng.choice((2, 2, 3)))),
+        auto=rng.random() < 0.5,
+        prefer=rng.choice(("writer", "reader")),
+        strict=rng.random() < 0.2,
+        spawns=rng.random() < 0.3,
     )
 
 
@@ -168,6 +206,8 @@ class _World:
             "attempt-for": lambda: self.attempt(index, 1),
             "wait": lambda: self.wait(value),
             "notify": self.notify,
+            "notify-all": self.notify_all,
+            "wait-for": lambda: self.wait_for(value),
             "event-set": self.events[index].set,
             "event-clear": self.events[index].clear,
             "event-wait": lambda: self.events[index].wait(value),
@@ -175,7 +215,13 @@ class _World:
             "permit": lambda: self.permits.acquire(timeout=value),
             "permit-now": lambda: self.permits.acquire(blocking=False),
             "permit-back": self.permits.release,
-            "meet": self.meet,
+            "meet": lambda: self.meet(2),
+            "meet-for-ever": lambda: self.meet(None),
+            "abort": self.barrier.abort,
+            "reset": self.barrier.reset,
+            "locked": self.mutexes[index].locked,
+            "own": lambda: self.queue.assign_owner(current_thread()),
+            "disown": lambda: self.queue.assign_owner(None),
             "block": lambda: self.queue.block(value).name,
             "block-releasing": lambda: self.block_releasing(value),
             "wake": self.queue.wake,
@@ -201,12 +247,25 @@ class _World:
         elif name == "write":
             with self.readers.write():
                 self.perform(inner, seen)
+        elif name.startswith("if-"):
+            if self.holds(name, index):
+                self.perform(inner, seen)
         else:
             child = spawn(self.perform, inner, [], name="child")
             self.children.append(child)
             if name == "spawn-join":
                 child.join()
         return None
+
+    def holds(self, name: str, index: int) -> bool:
+        """Look at what a branch hangs on."""
+        if name == "if-set":
+            return self.cells[index].get() != 0
+        if name == "if-zero":
+            return self.atomics[index].compare_exchange(0, 1)
+        if name == "if-signaled":
+            return self.events[index].is_set()
+        return self.permits.acquire(timeout=1)
 
     def attempt(self, index: int, timeout: float) -> bool:
         """Try for a lock, once or for a while."""
@@ -226,15 +285,25 @@ class _World:
         with self.condition:
             self.condition.notify()
 
+    def notify_all(self) -> None:
+        """Wake all."""
+        with self.condition:
+            self.condition.notify_all()
+
+    def wait_for(self, timeout: float | None) -> bool:
+        """Wait until a cell has been written to."""
+        with self.condition:
+            return self.condition.wait_for(lambda: self.cells[0].get() != 0, timeout)
+
     def nap(self, seconds: float) -> float:
         """Sleep, and look at the clock."""
         sleep(seconds)
         return monotonic()
 
-    def meet(self) -> object:
+    def meet(self, timeout: float | None) -> object:
         """Wait for another at the barrier."""
         try:
-            return self.barrier.wait(2)
+            return self.barrier.wait(timeout)
         except BrokenBarrierError:
             return "broken"
 
