@@ -57,8 +57,13 @@ def summary(result: Minimized) -> list[str]:
         lines.append(
             f"nothing more can be taken out: {result.tried_without} simpler schedules were run"
         )
-    else:
+    elif not result.unended:
         lines.append("the budget was spent before everything was tried; minimize the new token")
+    if result.unended:
+        lines.append(
+            f"{result.unended} of the schedules hung or came to the step bound: "
+            "whether they would have failed is not known"
+        )
     if result.flip is None:
         return [*lines, "", "no schedule that was run passes: no order of two steps decides"]
     lines += ["", "the order of the two steps marked * decides:", *side_by_side(result.flip)]

@@ -58,6 +58,7 @@ class Attempt:
         preemptions: How many there were.
         fails: In the way that is looked for.
         passes: Does not fail in any way.
+        ended: Was not broken off, so that it is known whether it fails.
     """
 
     order: tuple[int, ...]
@@ -65,6 +66,7 @@ class Attempt:
     preemptions: int
     fails: bool
     passes: bool
+    ended: bool
 
     @property
     def switches(self) -> int:
@@ -164,7 +166,7 @@ class Attempts:
         replays: Schedules run so far.
         steps: Steps in all of them.
         passing: The orders that passed.
-        hung: Whether one was given up before its end: nobody knows whether it would have failed.
+        unended: How many of them hung, or came to the step bound: nobody knows what they led to.
     """
 
     def __init__(
@@ -190,7 +192,8 @@ class Attempts:
         self.replays = 0
         self.steps = 0
         self.passing: dict[tuple[int, ...], None] = {}
-        self.hung = False
+        self.unended = 0
+        self._hung = False
 
     def original(self) -> Attempt:
         """The token's own schedule."""
@@ -216,10 +219,11 @@ class Attempts:
         """Run one schedule.
 
         Raises:
-            SpentError: The budget is spent.
+            SpentError: The budget is spent; one hung, and the next may wait as long for nothing.
             KeyboardInterrupt: Ctrl-C.
         """
-        if self.steps > self._steps_max and self.replays > self._replays_least:
+        spent = self.steps > self._steps_max and self.replays > self._replays_least
+        if spent or self._hung:
             raise SpentError
         order: list[int] = []
         preempted: list[int] = []
@@ -244,12 +248,14 @@ class Attempts:
         )
         if core.cut == "interrupted":
             raise KeyboardInterrupt
-        self.hung = self.hung or core.cut == "hang"
+        self._hung = core.cut == "hang"
         self.replays += 1
         self.steps += len(order)
         fails = self._fails(core)
         passes = not fails and core.finding is None and core.cut is None
-        attempt = Attempt(tuple(order), tuple(preempted), core.preemptions, fails, passes)
+        ended = fails or core.cut is None
+        self.unended += not ended
+        attempt = Attempt(tuple(order), tuple(preempted), core.preemptions, fails, passes, ended)
         if passes:
             self.passing[attempt.order] = None
         return attempt

@@ -56,9 +56,10 @@ class Minimized:
         after: Cost of the one that is left.
         replays: Schedules run for it.
         tried_without: Stretches of the result that were taken out one by one, each in vain.
-        one_minimal: All of them were; False where the budget was spent before, or one hung.
+        one_minimal: All of them were, to an end; False where the budget was spent before.
         fewest: No schedule with fewer preemptions fails in this way: all of them were run to an
             end.
+        unended: Schedules that hung or came to the step bound, which prove nothing.
         flip: The one pair of steps whose order decides; None where no schedule that was run passes.
     """
 
@@ -69,6 +70,7 @@ class Minimized:
     tried_without: int
     one_minimal: bool
     fewest: bool
+    unended: int
     flip: Flip | None
 
 
@@ -169,7 +171,7 @@ class _Search:
         """Search, then record what is left."""
         with contextlib.suppress(SpentError):
             self._improve()
-        replays = self._attempts.replays
+        replays, unended = self._attempts.replays, self._attempts.unended
         flip = self.explained() if explain else None
         recording = self._attempts.recorded(self.best)
         failure = failure_again(self._token, recording, self._attempts.setup)
@@ -183,6 +185,7 @@ class _Search:
             self._tried_without,
             self._one_minimal,
             self._fewest,
+            unended,
             flip,
         )
 
@@ -208,8 +211,7 @@ class _Search:
         self._regroup()
         self._bound()
         self._regroup()
-        self._take_out()
-        self._one_minimal = not self._attempts.hung
+        self._one_minimal = self._take_out()
 
     def _better(self, attempt: Attempt) -> bool:
         if attempt.fails and attempt.measure < self.best.measure:
@@ -225,26 +227,30 @@ class _Search:
             if not any(self._better(self._attempts.order(order)) for order in orders):
                 return
 
-    def _take_out(self) -> None:
-        """Take stretches out until a whole round is in vain."""
-        improved = True
+    def _take_out(self) -> bool:
+        """Take stretches out until a whole round is in vain; whether all of that came to an end."""
+        improved, ended = True, False
         while improved:
-            improved = False
+            improved, ended = False, True
             self._tried_without = 0
             for candidate in _without(self.best):
                 self._tried_without += 1
-                if self._better(self._attempts.blocks(candidate)):
+                attempt = self._attempts.blocks(candidate)
+                ended = ended and attempt.ended
+                if self._better(attempt):
                     improved = True
                     break
+        return ended
 
     def _bound(self) -> None:
         """Schedules with fewer preemptions than the best one has, from none upwards."""
+        unended = self._attempts.unended
         for bound in range(self.best.preemptions):
             found = Bounded(self._attempts, self.best, bound).failing()
             if found is not None:
                 self.best = found
                 break
-        self._fewest = not self._attempts.hung
+        self._fewest = self._attempts.unended == unended
 
 
 def _cost(attempt: Attempt) -> Cost:

@@ -28,6 +28,7 @@ from harness.search.recording import setup_of
 from harness.search.regroup import regrouped
 from harness.search.setup import Setup
 from harness.trace.token import Token
+from stress.shorter import summary
 
 Program = Callable[[], object]
 
@@ -322,3 +323,39 @@ def test_what_was_given_up_proves_nothing(hangs: bool, monkeypatch: pytest.Monke
     result = minimized(program, token)
 
     assert (result.one_minimal, result.fewest) == (not hangs, not hangs)
+
+
+@pytest.mark.parametrize("steps_max", [30, 100])
+def test_what_came_to_the_step_bound_proves_nothing(steps_max: int) -> None:
+    """With the reader first it looks for 40 steps in vain, and fails without any preemption."""
+
+    def program() -> None:
+        cell = Shared(0, "cell")
+
+        def write() -> None:
+            cell.set(1)
+            cell.set(2)
+
+        def read() -> None:
+            seen, looks = cell.get(), 0
+            while cell.peek() == 0 and looks < 40:
+                looks += 1
+                cell.get()
+            assert seen == 2
+
+        parallel(write, read)
+
+    reports = (explore(program, "random", 1, seed, steps_max=steps_max) for seed in range(50))
+    token = next(
+        report.failure.token
+        for report in reports
+        if report.failure is not None and report.failure.preemptions
+    )
+    result = minimized(program, token)
+
+    if steps_max == 100:
+        assert (result.after.preemptions, result.fewest, result.unended) == (0, True, 0)
+    else:
+        assert (result.after.preemptions, result.fewest) == (1, False)
+        assert result.unended > 0
+        assert any("step bound" in line for line in summary(result))
