@@ -86,6 +86,7 @@ def test_a_name_that_a_shell_would_not_leave_alone_is_refused(name: str) -> None
         catalogue.scenario(name, summary="badly named")(lambda _: None)
 
 
+@pytest.mark.once
 def test_a_schedule_imports_nothing_of_ours() -> None:
     """On a busy machine an import may take longer than a thread may stand still."""
     code = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -185,9 +187,16 @@ def test_a_process_that_dies_takes_only_its_own_task_along() -> None:
     assert answers == {number: 2 * number for number in range(6)}
 
 
-def test_a_task_that_is_late_is_ended_and_says_where_it_was() -> None:
+def test_a_task_that_is_late_is_ended_and_says_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that stands until the task has begun: how busy the machine is decides nothing."""
+    begun = tmp_path / "begun"
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 0.1 * next(ticks) if begun.exists() else 0.0)
+    monkeypatch.setattr(pool, "time", clock)
     made = [
-        Task("late", spin, (41,), seconds=0.3),
+        Task("late", spin, (41, str(begun)), seconds=0.3),
         *(Task(number, double, (number,), seconds=60.0) for number in range(4)),
     ]
     answers = dict(run_tasks(tasks(*made), 2))

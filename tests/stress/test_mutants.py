@@ -166,6 +166,7 @@ def test_every_edit_of_the_catalogue_fits_the_model(mutant: Mutant) -> None:
     compile(mutant.apply(path.read_text(encoding="utf-8"), mutant.file), mutant.file, "exec")
 
 
+@pytest.mark.once
 def test_the_token_of_a_mutant_replays_in_fresh_processes(
     cli: Cli, world: dict[str, Path], token: str
 ) -> None:

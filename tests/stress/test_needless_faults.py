@@ -36,6 +36,7 @@ def test_what_a_finding_does_not_need_is_left_out() -> None:
     assert decode(needed.failure.token).meta["faults"] == NEEDED
 
 
+@pytest.mark.once
 def test_what_ran_free_is_searched_under_control() -> None:
     """So that the answer is a function of the seed, and does not wait for naps."""
     setup, failure = first_failure(SPEC)
@@ -46,6 +47,7 @@ def test_what_ran_free_is_searched_under_control() -> None:
     assert free.failure.token == controlled.failure.token
 
 
+@pytest.mark.once
 def test_a_fault_that_decides_stays() -> None:
     spec = replace(SPEC, faults=NEEDED)
     setup, failure = first_failure(spec)
@@ -65,6 +67,7 @@ def test_a_finding_that_needs_no_fault_says_so_in_its_token() -> None:
     assert again.failure.digest == needed.failure.digest
 
 
+@pytest.mark.once
 def test_minimize_leaves_needless_faults_out_and_names_them() -> None:
     _, failure = first_failure(SPEC)
     shrunk = work.minimize_token(failure.token, None)
@@ -97,6 +100,7 @@ def test_a_finding_under_a_drawn_fault_replays_and_gets_the_one_that_struck() ->
     assert needed.spec.faults == struck
 
 
+@pytest.mark.once
 def test_a_drawn_program_stays_the_same_without_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what struck, the schedule of the same number passes, and others have to be tried."""
     monkeypatch.setattr(Kernel, "decommit", lambda *_args, **_options: Status.OK)

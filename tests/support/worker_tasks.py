@@ -35,8 +35,11 @@ def loaded_after(function: Callable[..., object], *args: object) -> set[str]:
     return {name.partition(".")[0] for name in sys.modules}
 
 
-def spin(said: int) -> None:
+def spin(said: int, path: str = "") -> None:
+    """Say so, to the parent and by a file, and never end."""
     pool.note(said)
+    if path:
+        Path(path).write_text("spins", encoding="utf-8")
     while True:
         pass
 
