@@ -48,7 +48,8 @@ class Baton:
         if eventfd:
             self._fd = os.eventfd(0, os.EFD_CLOEXEC)
             self.wake = partial(os.eventfd_write, self._fd, 1)
-            self.park = partial(os.eventfd_read, self._fd)
+            # Not ``eventfd_read``, which a signal ends.
+            self.park = partial(os.read, self._fd, 8)
         else:
             self._lock = _allocate_lock()
             self._lock.acquire()

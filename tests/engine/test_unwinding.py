@@ -282,6 +282,30 @@ def test_ctrl_c_ends_the_schedule_cleanly_and_is_raised(in_main: bool) -> None:
     passes(lambda: parallel(Shared(0).get, Shared(0).get))
 
 
+def test_a_signal_of_the_program_disturbs_no_thread_that_is_parked() -> None:
+    """The handler runs in the main thread, which is parked: its wait for the baton goes on."""
+    heard: list[int] = []
+
+    def program() -> None:
+        cell = Shared(0)
+
+        def disturb() -> None:
+            cell.get()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            cell.get()
+
+        parallel(disturb, disturb)
+
+    handler = signal.signal(signal.SIGUSR1, lambda number, _frame: heard.append(number))
+    try:
+        report = explore(program, "random", schedules=50)
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
+
+    assert (report.verdict, report.schedules) == ("pass", 50)
+    assert len(heard) > 10
+
+
 def test_ctrl_c_between_schedules_is_raised() -> None:
     runs: list[int] = []
 
