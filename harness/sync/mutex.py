@@ -26,7 +26,7 @@ class Lock(Primitive):
         lock_class: Its class for the lock rules; None is watched for deadlock only.
         order: Nesting order of this instance, for a NESTABLE class.
         checks: ``(name, predicate)`` evaluated at each release, before others can have the lock.
-        plain: No lock rule looks at it.
+        plain: Neither lock rules nor an invariant look at it.
     """
 
     __slots__ = ("checks", "lock_class", "order", "owner", "plain")
@@ -63,7 +63,12 @@ class Lock(Primitive):
         if invariant is not None:
             if not callable(invariant):
                 raise UsageError(f"the invariant of a lock is a function, got {invariant!r}")
-            self.checks.append((called(invariant), invariant))
+            self.check((called(invariant), invariant))
+
+    def check(self, named: tuple[str, Check]) -> None:
+        """Evaluate one more invariant at every release."""
+        self.checks.append(named)
+        self.plain = False
 
     def acquire(
         self, blocking: bool = True, timeout: float = -1, *, order: int | None = None
@@ -229,7 +234,7 @@ class Lock(Primitive):
             chosen = core.choose()
             if chosen is not me:
                 core.preempt(me, chosen)
-        if self.checks or not self.plain:
+        if not self.plain:
             self.give_up(me)
             return
         # ``give_up``, written out: most locks have neither rules nor an invariant.
@@ -263,26 +268,16 @@ class Lock(Primitive):
         _traceback: TracebackType | None,
     ) -> None:
         """Release; a failed assertion on its way out makes that no step (see ``failing``)."""
-        core = CORE
-        me = core.cur
+        if kind is None:
+            self.release()
+            return
+        me = CORE.cur
         if self.owner is not me:
             self._not_mine(me)
             return
-        if kind is not None:
-            if not failing(kind):
-                point("release", self)
-            self.give_up(me, broken_off=True)
-            return
-        # ``release``, written out: most locks are given up here.
-        if core.steps < core.lease:
-            core.steps += 1
-        else:
-            me.kind = "release"
-            me.obj = self
-            chosen = core.choose()
-            if chosen is not me:
-                core.preempt(me, chosen)
-        self.give_up(me)
+        if not failing(kind):
+            point("release", self)
+        self.give_up(me, broken_off=True)
 
     def locked(self) -> bool:
         """Whether somebody holds it; one step, since what it sees may change at any other."""

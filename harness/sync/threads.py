@@ -206,7 +206,7 @@ def invariant(
         predicate = _Judging(predicate, judges)
     entry = (name or called(predicate), predicate)
     if isinstance(every, Lock):
-        every.checks.append(entry)
+        every.check(entry)
     elif every == "step":
         CORE.invariants.append(entry)
         if len(CORE.invariants) == 1:

@@ -39,7 +39,17 @@ from harness.trace.events import Step
 
 # Methods that are no operations: the engine's own, those that read without a schedule point, and
 # those whose result is used in a ``with``.
-ENGINE_ONLY = {"blockers", "expire", "give_up", "judge", "reset", "take", "take_back", "want_back"}
+ENGINE_ONLY = {
+    "blockers",
+    "check",
+    "expire",
+    "give_up",
+    "judge",
+    "reset",
+    "take",
+    "take_back",
+    "want_back",
+}
 READS_FREELY = {"is_alive", "peek"}
 BY_WITH = {"read", "write"}
 
