@@ -12,6 +12,7 @@ import pytest
 from drawn_programs import drawn
 from locklogs import log, write
 from orders import Op, draw
+from pythons import on_each
 from stress_cli import Cli, run_stress
 
 from harness import Event, Mutex, parallel, replay
@@ -82,9 +83,10 @@ def tiers(found: AuditReport) -> list[tuple[str, str, int]]:
     return [(f.rule, f.tier, f.count) for f in found.findings if f.rule[:3] in ("EVT", "ORD")]
 
 
-def test_stretches_of_drawn_programs_predict_nothing_that_the_run_does_not() -> None:
+@pytest.mark.parametrize("seeds", on_each({range(60)}, [range(60), range(260)]))
+def test_stretches_of_drawn_programs_predict_nothing_that_the_run_does_not(seeds: range) -> None:
     counted = dict.fromkeys((14, 24, 40), 0)
-    for seed in range(260):
+    for seed in seeds:
         data = log_of(seed)
         # What a run ended in stands for what it could have ended in.
         every = patterns(judged(data), "predicted", "observed")
@@ -95,6 +97,7 @@ def test_stretches_of_drawn_programs_predict_nothing_that_the_run_does_not() -> 
     assert all(counted.values())
 
 
+@pytest.mark.once
 def test_stretches_of_random_runs_predict_nothing_that_the_run_does_not() -> None:
     rng = random.Random(5)
     found, missed = dict.fromkeys((16, 28, 40), 0), 0

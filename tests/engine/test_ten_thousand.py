@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pythons import on_each
 
 from harness import (
     Condition,
@@ -167,20 +168,20 @@ class Alternating:
         parallel(*[cell.get] * (2 + self.runs % 2))
 
 
-CASES: list[tuple[str, str, Callable[[], None], str]] = [
-    ("assertion", "assertion", assertion, "random"),
-    ("exception", "exception", exception, "random"),
-    ("deadlock", "deadlock", deadlock, "random"),
-    ("lost-wakeup", "lost-wakeup", lost_wakeup, "random"),
-    ("livelock", "livelock", livelock, "round-robin"),
-    ("lock-order", "lock-order", lock_order, "random"),
-    ("spinlock", "lock-order", spinning, "random"),
-    ("guard", "guard", guard, "random"),
-    ("invariant", "invariant", broken_invariant, "random"),
-    ("leaked thread", "leak", leaked_thread, "random"),
-    ("leaked lock", "leak", leaked_lock, "random"),
-    ("nondeterminism", "nondeterminism", Alternating(), "dfs"),
-]
+CASES: dict[str, tuple[str, Callable[[], None], str]] = {
+    "assertion": ("assertion", assertion, "random"),
+    "exception": ("exception", exception, "random"),
+    "deadlock": ("deadlock", deadlock, "random"),
+    "lost-wakeup": ("lost-wakeup", lost_wakeup, "random"),
+    "livelock": ("livelock", livelock, "round-robin"),
+    "lock-order": ("lock-order", lock_order, "random"),
+    "spinlock": ("lock-order", spinning, "random"),
+    "guard": ("guard", guard, "random"),
+    "invariant": ("invariant", broken_invariant, "random"),
+    "leaked thread": ("leak", leaked_thread, "random"),
+    "leaked lock": ("leak", leaked_lock, "random"),
+    "nondeterminism": ("nondeterminism", Alternating(), "dfs"),
+}
 # Between them they end in every way that a schedule can; the others differ in who finds it.
 ON_EACH_PYTHON = {"assertion", "deadlock", "lost-wakeup", "leaked thread", "leaked lock"}
 
@@ -210,19 +211,11 @@ def _run(program: Callable[[], None], strategy: str, kind: str, wanted: int) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("kind", "program", "strategy"),
-    [
-        pytest.param(*case, id=name, marks=[] if name in ON_EACH_PYTHON else pytest.mark.once)
-        for name, *case in CASES
-    ],
-)
+@pytest.mark.parametrize("name", on_each(ON_EACH_PYTHON, CASES))
 def test_ten_thousand_failures_leave_no_thread_no_lock_and_no_memory(
-    kind: str,
-    program: Callable[[], None],
-    strategy: str,
-    record_property: Callable[[str, object], None],
+    name: str, record_property: Callable[[str, object], None]
 ) -> None:
+    kind, program, strategy = CASES[name]
     _run(program, strategy, kind, WARM_UP)
     gc.collect()
     threads, descriptors, memory = len(sys._current_frames()), _descriptors(), _rss_kib()
@@ -245,13 +238,10 @@ def test_ten_thousand_failures_leave_no_thread_no_lock_and_no_memory(
     assert grown <= RSS_KIB_MAX
 
 
-@pytest.mark.parametrize(
-    ("program", "strategy"), [case[2:] for case in CASES], ids=[c[0] for c in CASES]
-)
-def test_garbage_does_not_pile_up_within_an_exploration(
-    program: Callable[[], None], strategy: str
-) -> None:
+@pytest.mark.parametrize("name", on_each(ON_EACH_PYTHON, CASES))
+def test_garbage_does_not_pile_up_within_an_exploration(name: str) -> None:
     """Whatever the schedules leave to the collector is collected now and then, all of it."""
+    _, program, strategy = CASES[name]
     counts = []
     for schedules in (640, 2_560):
         gc.collect()
@@ -268,10 +258,10 @@ def test_garbage_does_not_pile_up_from_exploration_to_exploration(
 ) -> None:
     """What a stage leaves in circles is frozen, and so overlooked, in all the stages after it."""
     monkeypatch.setattr(stage, "_LEFT_MAX", 1_000)
-    _, _, program, strategy = CASES[0]
+    _, program, strategy = CASES["assertion"]
     counts = []
     for _ in range(3):
-        for _ in range(64):
+        for _ in range(16):
             explore(program, strategy, schedules=2, steps_max=40, stop_at_first=False)
         counts.append(len(gc.get_objects()))
 

@@ -12,6 +12,7 @@ from exploring import every, passes
 from generated import Drawn, deeper, draw
 from partial_orders import classes
 from programs import SPAWNED, TOGETHER, Row
+from pythons import on_each
 
 from harness import (
     Atomic,
@@ -47,9 +48,7 @@ def _compare(drawn: Drawn, **options: Any) -> Exploration | None:
     return report
 
 
-@pytest.mark.parametrize(
-    "block", [0, *(pytest.param(n, marks=pytest.mark.once) for n in range(1, 6))]
-)
+@pytest.mark.parametrize("block", on_each({0}, range(6)))
 def test_the_outcomes_and_failures_are_those_of_every_interleaving(block: int) -> None:
     """Over programs drawn from every operation; most blocks hold failures of several kinds."""
     reports = [_compare(draw(1_000 * block + i)) for i in range(25)]
@@ -496,7 +495,7 @@ def test_a_budget_that_runs_out_is_not_exhaustion() -> None:
 # -- within a bound -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bound", [0, 1, pytest.param(2, marks=pytest.mark.once)])
+@pytest.mark.parametrize("bound", on_each({1}, range(3)))
 def test_within_a_bound_it_finds_what_brute_force_finds_there(bound: int) -> None:
     reports = [_compare(draw(seed), preemptions=bound) for seed in range(20)]
 

@@ -83,6 +83,7 @@ def shrunk() -> tuple[Lane, Lane, Schedule, str]:
     return *last[0], caught.value.failure.token
 
 
+@pytest.mark.once
 def test_a_planted_race_shrinks_to_its_least_program_and_schedule_every_time() -> None:
     one, two, schedule, token = shrunk()
     again = replay(bank(one, two), token)

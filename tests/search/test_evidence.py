@@ -132,6 +132,7 @@ def test_classes_of_all_interleavings_are_as_many_as_dpor_runs(row: Row) -> None
     assert whole.evidence.classes == reduced.schedules - reduced.blocked
 
 
+@pytest.mark.once
 def test_the_first_schedules_are_looked_at_and_a_few_of_the_others() -> None:
     found = _evidence(_buffering, "random", 6_400)
 
@@ -171,6 +172,7 @@ def test_the_bound_after_failures_is_that_of_clopper_and_pearson() -> None:
     assert fails_at_most(7, 7) == 1.0
 
 
+@pytest.mark.once
 def test_the_bound_holds_for_a_chance_that_is_known() -> None:
     """A lost update fails in half of all schedules: 95% of explorations must bound that."""
 

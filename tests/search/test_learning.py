@@ -275,6 +275,7 @@ def test_of_epochs_that_are_over_a_few_are_kept() -> None:
 # -- mutation -----------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_mutation_opens_a_lock_that_a_random_walk_does_not() -> None:
     """Six pins: random finds none in 32,000 schedules, mutate all of these within 3,000."""
     assert explore(stages(6), "random", 3_000).verdict == "pass"

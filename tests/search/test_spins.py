@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from pythons import on_each
 
 from harness import (
     Atomic,
@@ -312,7 +313,7 @@ def test_threads_that_spin_for_each_other_are_a_livelock_still(strategy: str) ->
     assert replay(program, report.failure.token) is not None
 
 
-@drawing
+@pytest.mark.parametrize("strategy", on_each({"urw"}, DRAWING))
 def test_a_loop_that_only_seems_to_spin_is_slowed_not_stopped(strategy: str) -> None:
     """One counts its rounds out of sight; the other has no end before it, and is no spin."""
 
