@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.search.flip import Flip, operation, side_by_side
-from harness.search.minimize import Minimized
+from harness.search.minimize import ENDLESS, Minimized
 from harness.trace.events import Step
 from harness.trace.token import decode
 from stress import console, documents, reduce, work
@@ -43,6 +43,9 @@ def minimize(text: str, *, json: bool, mutant_file: Path | None) -> ExitCode:
 def summary(result: Minimized) -> list[str]:
     """What became better, what proves that it is the least, and the pair."""
     before, after = result.before, result.after
+    if result.failure.kind == ENDLESS:
+        untouched = "a livelock has to be fair, and an easier schedule would let threads starve"
+        return [f"left as it was found: {untouched}", "", result.failure.token]
     lines = [
         (
             f"minimized by {result.replays} schedules: "

@@ -11,6 +11,9 @@ What counts is, in this order: preemptions, switches, steps. The search goes fro
    the budget lasts, this proves that no schedule with fewer preemptions fails in this way.
 4. Every single stretch is taken out once more; only what loses the failure stays.
 
+A livelock stays as it was found: it is one where its schedule is fair, and an easier one would let
+a thread go on alone while the others starve.
+
 Reference: Musuvathi and Qadeer, "Iterative Context Bounding for Systematic Testing of Multithreaded
 Programs", PLDI 2007, for the third; Walker and Runciman's dejafu for the first. We depart from both
 in that the failing schedule steers the search.
@@ -33,6 +36,8 @@ from harness.search.setup import Program, runnable
 from harness.search.stage import Stage
 from harness.trace.token import Token, decode
 
+# A schedule of this kind has to be fair, which no search here is: it stays as it was found.
+ENDLESS: Final = "livelock"
 # How many schedules are run to find one that passes, where all that were run fail.
 _NEIGHBOURS_MAX: Final = 200
 
@@ -169,10 +174,12 @@ class _Search:
 
     def result(self, program: Program, *, explain: bool) -> Minimized:
         """Search, then record what is left."""
+        ends = self._token.kind != ENDLESS
         with contextlib.suppress(SpentError):
-            self._improve()
+            if ends:
+                self._improve()
         replays, unended = self._attempts.replays, self._attempts.unended
-        flip = self.explained() if explain else None
+        flip = self.explained() if explain and ends else None
         recording = self._attempts.recorded(self.best)
         failure = failure_again(self._token, recording, self._attempts.setup)
         if failure is None:

@@ -359,3 +359,26 @@ def test_what_came_to_the_step_bound_proves_nothing(steps_max: int) -> None:
         assert (result.after.preemptions, result.fewest) == (1, False)
         assert result.unended > 0
         assert any("step bound" in line for line in summary(result))
+
+
+def test_a_livelock_is_not_minimized_to_one_that_starves() -> None:
+    """Each waits for the other, and both must be seen to run on."""
+
+    def program() -> None:
+        cells = [Shared(0, "x"), Shared(0, "y")]
+
+        def spin(at: int) -> None:
+            while not cells[1 - at].get():
+                pass
+            cells[at].set(1)
+
+        parallel(lambda: spin(0), lambda: spin(1))
+
+    report = explore(program, "random", 20, steps_max=60)
+    assert report.failure is not None
+    result = minimized(program, report.failure.token)
+
+    assert result.failure.kind == "livelock"
+    assert {step.thread for step in result.failure.trace()[-20:]} == {1, 2}
+    assert (result.one_minimal, result.fewest) == (False, False)
+    assert "left as it was found" in summary(result)[0]
