@@ -5,15 +5,21 @@ from __future__ import annotations
 import pytest
 from exploring import every
 from programs import SPAWNED, TOGETHER, Row
+from pythons import on_each
 
 from harness import explore
 
 # benchmarks/interleavings.py runs those beyond through too.
 _LARGEST = 10_000
+# Each Python runs those up to here.
+_EACH = 1_000
+
+
+ROWS = [row for row in (*TOGETHER, *SPAWNED) if row.interleavings <= _LARGEST]
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in (*TOGETHER, *SPAWNED) if row.interleavings <= _LARGEST], ids=str
+    "row", on_each([row for row in ROWS if row.interleavings <= _EACH], ROWS), ids=str
 )
 def test_every_interleaving_is_run_once_and_exactly_the_failing_ones_fail(row: Row) -> None:
     report = every(row.program)

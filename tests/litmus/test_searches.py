@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 from exploring import failure, outcomes, passes
+from pythons import on_each
 
 from harness import (
     Atomic,
@@ -85,7 +86,7 @@ def test_a_use_before_initialisation_has_depth_1() -> None:
     failure(used_before_it_is_made, "pct", depth=1, schedules=20)
 
 
-@pytest.mark.parametrize(("noise", "schedules"), [(0, 200), (50, 8_000)])
+@pytest.mark.parametrize(("noise", "schedules"), on_each({0}, [(0, 200), (50, 8_000)]))
 def test_a_check_then_use_has_depth_2(noise: int, schedules: int) -> None:
     """At least 1/(n k): with noise 1/(52 * 104), so 8,000 schedules miss with less than 1/4.
 
@@ -279,7 +280,7 @@ def test_no_schedule_is_no_pass() -> None:
 # -- many threads (34) --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["random", "pct"])
+@pytest.mark.parametrize("strategy", on_each({"random"}, ["random", "pct"]))
 def test_a_thousand_threads_work(strategy: str) -> None:
     def program() -> None:
         lock = Mutex("m")
@@ -406,7 +407,7 @@ def test_a_correct_program_never_fails(program: Callable[[], None], strategy: st
     passes(program, strategy, schedules=500, steps_max=2_000)
 
 
-@pytest.mark.parametrize("program", CORRECT)
+@pytest.mark.parametrize("program", on_each({bounded_buffer, peterson}, CORRECT))
 def test_a_correct_program_never_fails_within_two_preemptions(program: Callable[[], None]) -> None:
     report = explore(program, "dfs", schedules=3_000, preemptions=2, steps_max=300)
 

@@ -348,6 +348,7 @@ def test_a_pinned_page_stays_wired_while_it_is_written_and_written_back(run):
     run.once(program)
 
 
+@pytest.mark.once
 def test_two_writers_and_one_leave(run):
     def program():
         kernel, vmo = trapped(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pythons import on_each
 
 from harness import UsageError, current_thread, explore, parallel, spawn
 from model import FaultPlan, Kernel, Status
@@ -136,7 +137,7 @@ def test_the_documentation_names_every_site_and_place():
         assert found, f"{site} with {places}"
 
 
-@pytest.mark.parametrize("site", known_sites())
+@pytest.mark.parametrize("site", on_each({"alloc", "kill", "timer.interval"}, known_sites()))
 def test_every_site_strikes_somewhere(run, site):
     """A plan that names it changes what some operation answers, or what it does."""
 
@@ -196,6 +197,7 @@ def test_a_struck_thread_takes_its_request_back(run):
         assert run.once(program) is status
 
 
+@pytest.mark.once
 def test_a_timer_that_strikes_shows_the_fourth_defect_without_early_timeouts(run):
     """L4: out of the queue and into it again, and the interval has ended meanwhile."""
 
@@ -286,6 +288,7 @@ def test_reading_a_pager_backed_page_waits_for_the_pager(run):
     run.clean(program, 100)
 
 
+@pytest.mark.once
 def test_the_evictor_leaves_a_dying_vmo_to_its_recycler(run):
     def program():
         kernel = Kernel()

@@ -189,6 +189,7 @@ def test_a_waiter_and_the_end_of_the_interval_never_miss_each_other(run):
     assert report.exhausted
 
 
+@pytest.mark.once
 def test_two_waiters_of_one_page_wake_together(run):
     """R13: the second waiter finds the bit set and the queue ready."""
 
@@ -263,6 +264,7 @@ def test_the_timed_block_can_miss_the_end_of_the_interval(run, options):
     assert "I24" in failure.message
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("options", [{"revision": "fixed"}, {"defects": {"L1", "L2", "L3", "L5"}}])
 def test_an_infinite_block_misses_nothing(run, options):
     run.clean(times_out_on_an_interval(**options), 2_000, early_timeouts=True)

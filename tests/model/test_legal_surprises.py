@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness import parallel
 from model import Kernel, Status
 
 
+@pytest.mark.once
 def test_a_commit_asks_again_for_what_was_decommitted_before_it_looked(run):
     """Supplied, gone again, asked for anew: the ping-pong has no bound, and is no bug."""
     sent = set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from harness import explore, parallel, spawn, yield_now
@@ -63,8 +65,9 @@ def swept():
 PROGRAMS = (reclaim, lifetime, interrupted, mapped, swept)
 
 
-def edges(program, schedules=100):
-    report = explore(program, strategy="random", schedules=schedules, seed=5)
+@functools.cache
+def edges(program):
+    report = explore(program, strategy="random", schedules=100, seed=5)
     assert report.failure is None, report.failure.message
     return report.lock_order.edges
 

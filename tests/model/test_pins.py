@@ -255,6 +255,7 @@ def pin_race(**options):
     return program
 
 
+@pytest.mark.once
 def test_w10_a_request_given_up_for_a_pin_may_be_in_flight(run):
     """L1: the other thread goes on with it, and the pages are its to take back."""
     failure = run.finding(pin_race(defects={"L1"}), 2_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness import parallel, spawn
 from model import Kernel, Status
 from model.page import ZEROES, DirtyState
@@ -292,6 +294,7 @@ def test_the_parent_lives_as_long_as_a_slice_of_a_slice(run):
     run.once(program)
 
 
+@pytest.mark.once
 def test_one_thread_deletes_for_all_and_in_any_order(run):
     """Two slices give the same parent up at once: it is queued once, and dropped as often."""
 

@@ -255,6 +255,7 @@ def test_w13_the_sweeper_moves_all_that_it_may(run):
     run.once(program)
 
 
+@pytest.mark.once
 def test_the_sweeper_may_have_the_last_reference_and_takes_no_lock_for_it(run):
     """What is left of a dead VMO goes then, under the sweeper's lock: it asks nobody."""
 
