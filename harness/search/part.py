@@ -198,10 +198,15 @@ def _one(
 
 
 def _twice(setup: Setup, strategy: Strategy, schedule: int) -> bool:
-    """Whether a schedule is run again if it passes; the first too where pilots came before it."""
-    if strategy.sequential or not setup.twice_every:
+    """Whether a schedule is run again if it passes.
+
+    The first is too, where pilots came before it, and where a search may end with a few schedules
+    and say that they are all.
+    """
+    if not setup.twice_every:
         return False
-    return (schedule == 1 and strategy.needs_pilot) or run_twice(schedule, setup.twice_every)
+    first = strategy.needs_pilot or strategy.sequential
+    return (schedule == 1 and first) or run_twice(schedule, setup.twice_every)
 
 
 def _broken_off(core: Core, stage: Stage, part: Part) -> bool:

@@ -126,6 +126,22 @@ def test_the_default_strategy_checks_its_first_schedule() -> None:
     assert report.failure.kind == "nondeterminism"
 
 
+@pytest.mark.parametrize("strategy", ["dfs", "dpor"])
+@pytest.mark.parametrize("program", [OtherOperation, OtherObject])
+def test_a_search_that_says_every_schedule_checks_its_first(
+    strategy: str, program: type[Counting]
+) -> None:
+    """Both programs come to their end within few schedules, and are other programs each time."""
+    report = explore(program(), strategy, schedules=None)  # type: ignore[arg-type] # called
+
+    assert report.failure is not None
+    assert report.failure.kind == "nondeterminism"
+    first, then = report.failure.message.splitlines()[1:]
+    assert first.startswith("first: ")
+    assert then.startswith("then : ")
+    assert first.count("test_twice.py:") == then.count("test_twice.py:") == 1
+
+
 def test_it_can_be_turned_off() -> None:
     program = OtherOperation()
 
