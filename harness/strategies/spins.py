@@ -5,10 +5,11 @@ once more for each number of rounds. So a thread that spins is left out of its c
 thread changes something that the loop reads. See ``lookout`` for strategies that draw.
 
 A loop is taken for a spin where it came around a few times with nothing but looks (reads, failed
-attempts, yields), at the same place, with the very same objects in its local variables. A ``for``
-loop is none: it has an end, which its variables need not show. Nor does a loop spin that counts its
-rounds in a local variable; one that counts them in an attribute cannot be told apart from one, and
-is held as well.
+attempts, exchanges that change nothing, yields), at the same place, with the very same objects in
+its local variables, and the same in those: items and attributes, two levels deep. A ``for`` loop is
+none: it has an end, which its variables need not show. Nor does a loop spin that counts its rounds
+where that is seen; one that counts them in an iterator or a global cannot be told apart from one,
+and is held as well.
 
 A wait whose timeout fires early, again and again, is such a loop too. To go back to sleep, and to
 take a lock back in between, leaves all as it was but the clock, so one round is enough to tell.
@@ -16,9 +17,13 @@ take a lock back in between, leaves all as it was but the clock, so one round is
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import sys
-from types import CodeType, FrameType
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from types import CodeType, FrameType, FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.engine.finding import PACKAGE
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
 # Times that a loop comes around before it is held.
 ROUNDS: Final = 3
 _LOOKS: Final = frozenset({"event-is-set", "get", "load", "locked", "timeout", "yield"})
-_ATTEMPTS: Final = {"compare-exchange": "_value", "try-acquire": "owner"}
+_ATTEMPTS: Final = {"compare-exchange": "_value", "exchange": "_value", "try-acquire": "owner"}
 # What a thread may do between two timeouts and still spin: back to sleep, its lock given up and
 # taken back.
 _BACK: Final = frozenset({"queue-block", "re-acquire", "wait"})
@@ -39,8 +44,15 @@ _WIDE: Final = frozenset({"interrupt", "notify", "queue-block", "queue-wake", "w
 # How far back a place is looked for, in looks: a round of a loop hardly has more.
 _RECENT: Final = 32
 
-# Where a thread stands: place and local variables of each frame, the loop's own frame last.
-Stand = tuple[list[tuple[CodeType, int, dict[str, object]]], FrameType]
+# What a loop may count its rounds in: levels below a local variable, and things of one container.
+_LEVELS: Final = 2
+_THINGS: Final = 64
+# No state of a loop, or one whose changes are steps.
+_CLOSED: Final = (FunctionType, ModuleType, type, str, bytes, int, float)
+
+# Where a thread stands: place, names and contents of the local variables of each frame, the loop's
+# own frame last.
+Stand = tuple[list[tuple[CodeType, int, list[str], list[object]]], FrameType]
 
 
 class _Looks:
@@ -151,12 +163,49 @@ def _standing() -> Stand | None:
         frame = frame.f_back
     places = []
     while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
-        places.append((frame.f_code, frame.f_lasti, dict(frame.f_locals)))
+        seen = dict(frame.f_locals)
+        places.append((frame.f_code, frame.f_lasti, list(seen), _contents(seen.values())))
         loop = _loop(frame.f_code, frame.f_lasti)
         if loop is not None:
             return (places, frame) if loop else None
         frame = frame.f_back
     return None
+
+
+def _contents(values: Iterable[object]) -> list[object]:
+    """All that can be reached from ``values`` in a few levels, in an order that is ever the same.
+
+    What is compared is kept, so that nothing new can take its address.
+    """
+    level = list(values)
+    found = level[:]
+    for _ in range(_LEVELS):
+        level = [part for value in level for part in _parts(value)]
+        found += level
+    return found
+
+
+def _parts(value: Any) -> list[object]:
+    """Items and attributes of a plain object, none of the harness' own."""
+    kind = type(value)
+    if issubclass(kind, _CLOSED) or kind.__module__.startswith("harness."):
+        return []
+    # No code of the program may run here, as that of its own iterators or attributes would.
+    for plain in (list, tuple, deque):
+        if issubclass(kind, plain):
+            return list(islice(plain.__iter__(value), _THINGS))
+    if issubclass(kind, dict):
+        return list(islice(dict.values(value), _THINGS))
+    parts = []
+    for base in kind.__mro__:
+        slots = vars(base).values() if "__slots__" in vars(base) else ()
+        for slot in slots:
+            if isinstance(slot, MemberDescriptorType):
+                with contextlib.suppress(AttributeError):  # not set yet
+                    parts.append(slot.__get__(value))
+    with contextlib.suppress(AttributeError):
+        parts += islice(object.__getattribute__(value, "__dict__").values(), _THINGS)
+    return parts
 
 
 def _same(one: Stand, other: Stand) -> bool:
@@ -165,8 +214,9 @@ def _same(one: Stand, other: Stand) -> bool:
     return all(
         a[0] is b[0]
         and a[1] == b[1]
-        and a[2].keys() == b[2].keys()
-        and all(a[2][name] is b[2][name] for name in a[2])
+        and a[2] == b[2]
+        and len(a[3]) == len(b[3])
+        and all(x is y for x, y in zip(a[3], b[3], strict=True))
         for a, b in zip(one[0], other[0], strict=True)
     )
 

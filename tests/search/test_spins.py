@@ -203,27 +203,107 @@ def test_a_bug_behind_an_early_timeout_is_found(strategy: str) -> None:
     assert report.steps < report.schedules * 100
 
 
+@searches
+def test_a_lock_made_of_exchange_is_searched_to_the_end(strategy: str) -> None:
+    """To set what is set already changes nothing, whatever else a write may be."""
+
+    def program() -> None:
+        lock, cell = Atomic(False, "lock"), Shared(0, "cell")
+
+        def add() -> None:
+            while lock.exchange(True):
+                pass
+            cell.set(cell.get() + 1)
+            lock.store(False)
+
+        parallel(add, add)
+        assert cell.peek() == 2
+
+    report = explore(program, strategy, schedules=3_000, steps_max=200)
+
+    assert (report.verdict, report.exhausted) == ("pass", True)
+
+
 # -- loops that have an end of their own --------------------------------------------------------
+
+# Far beyond what a spin is held after.
+END = ROUNDS + 9
 
 
 def _for_loop(cell: Shared[int]) -> None:
-    for _ in [None] * (ROUNDS + 3):
+    for _ in [None] * (END):
         cell.get()
 
 
 def _counting(cell: Shared[int]) -> None:
     rounds = 0
-    while rounds < ROUNDS + 3:
+    while rounds < END:
         cell.get()
         rounds += 1
 
 
 def _comprehension(cell: Shared[int]) -> None:
-    assert [cell.get() for _ in [None] * (ROUNDS + 3)]
+    assert [cell.get() for _ in [None] * (END)]
+
+
+class _Tries:
+    """Counts in a slot."""
+
+    __slots__ = ("count", "unset")
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class _Patience:
+    """Counts in an attribute, or in what an attribute holds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.tries = _Tries()
+
+
+def _in_an_attribute(cell: Shared[int]) -> None:
+    patience = _Patience()
+    while patience.count < END:
+        cell.get()
+        patience.count += 1
+
+
+def _below_an_attribute(cell: Shared[int]) -> None:
+    patience = _Patience()
+    while patience.tries.count < END:
+        cell.get()
+        patience.tries.count += 1
+
+
+def _in_a_list(cell: Shared[int]) -> None:
+    rounds = [0]
+    while rounds[0] < END:
+        cell.get()
+        rounds[0] += 1
+
+
+def _in_a_dict(cell: Shared[int]) -> None:
+    rounds: dict[str, list[None]] = {"rounds": []}
+    while len(rounds["rounds"]) < END:
+        cell.get()
+        rounds["rounds"].append(None)
 
 
 @searches
-@pytest.mark.parametrize("reads", [_for_loop, _counting, _comprehension])
+@pytest.mark.parametrize(
+    "reads",
+    [
+        _for_loop,
+        _counting,
+        _comprehension,
+        _in_an_attribute,
+        _below_an_attribute,
+        _in_a_list,
+        _in_a_dict,
+    ],
+)
 def test_other_loops_meet_a_write_at_each_of_their_rounds(
     strategy: str, reads: Callable[[Shared[int]], None]
 ) -> None:
@@ -233,7 +313,7 @@ def test_other_loops_meet_a_write_at_each_of_their_rounds(
 
     report = explore(program, strategy, schedules=None)
 
-    assert (report.schedules, report.blocked) == (ROUNDS + 4, 0)
+    assert (report.schedules, report.blocked) == (END + 1, 0)
 
 
 # -- strategies that draw look for spins once a schedule gets long ------------------------------
