@@ -10,12 +10,14 @@ Dask moves functions and values by pickle: a cluster is to be trusted, and so is
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import queue
 import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from typing import Any, Final
 
 from harness.errors import UsageError
@@ -51,6 +53,8 @@ class Cluster:
             import distributed
         except ImportError:
             raise UsageError("--cluster needs Dask: pip install 'lockloom[cluster]'") from None
+        # A scheduler that is gone is said in a line of ours, and by Dask in a traceback beside it.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         self.place = address
         self._seconds = seconds
         self._memory = memory
@@ -105,33 +109,41 @@ class Cluster:
             job = take()
             if job is None:
                 return
-            future = self._client.submit(
-                run_apart,
-                job,
-                self._seconds,
-                self._memory,
-                key=f"part-{job.number}-{time.monotonic_ns()}",
-                pure=False,
-            )
+            with self._asking():
+                future = self._client.submit(
+                    run_apart,
+                    job,
+                    self._seconds,
+                    self._memory,
+                    key=f"part-{job.number}-{time.monotonic_ns()}",
+                    pure=False,
+                )
             self._futures[future] = job
             future.add_done_callback(done.put)
 
     def _threads(self) -> int:
         """How many parts can run at this moment."""
-        try:
+        with self._asking():
             return sum(self._client.nthreads().values())
-        except (OSError, RuntimeError, ValueError) as error:
-            raise self._gone(str(error)) from None
 
     def _value(self, future: Any) -> Outcome | Crash:
         """What came of a part."""
         if future.status == "cancelled":
             raise self._gone("the parts under way were cancelled")
-        error = future.exception()
-        if error is not None:
-            return Crash(None, f"{type(error).__name__} on the cluster: {error}".splitlines()[0])
-        value: Outcome | Crash = future.result()
-        return value
+        with self._asking():  # what a part raised is returned, and raises nothing here
+            error = future.exception()
+            if error is None:
+                value: Outcome | Crash = future.result()
+                return value
+        return Crash(None, f"{type(error).__name__} on the cluster: {error}".splitlines()[0])
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Whatever goes wrong while the scheduler is asked for something, it is gone."""
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError, CancelledError) as error:
+            raise self._gone(str(error)) from None
 
     def _gone(self, why: str) -> UsageError:
         why = " ".join(why.split())

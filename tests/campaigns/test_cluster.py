@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from campaigning import Watcher, begin, drive, outcome_of, small_plan
 from distributed import LocalCluster, Scheduler
+from distributed.comm import CommClosedError
 from kill_campaigns import Rig
 from stress_cli import environment
 
@@ -130,6 +131,24 @@ def test_a_scheduler_that_dies_ends_the_session_in_a_line(
     undisturbed = begin(store, small_plan(seeds="0-9"), "undisturbed")
     drive(store, undisturbed, elsewhere())
     assert outcome_of(store, campaign) == outcome_of(store, undisturbed)
+
+
+def test_a_scheduler_that_dies_while_a_result_is_fetched_is_gone_like_any_other() -> None:
+    """It used to be an error of our own, exit code 70."""
+
+    class Fetched:
+        status = "finished"
+
+        def exception(self) -> None:
+            return None
+
+        def result(self) -> Outcome:
+            raise CommClosedError("in <TCP (closed) ConnectionPool.gather>: Stream is closed")
+
+    workers = Cluster.__new__(Cluster)
+    workers.place = "tcp://127.0.0.1:9"
+    with pytest.raises(UsageError, match=r"is gone \(in <TCP .*closed\); .*resume` goes on"):
+        workers._value(Fetched())
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers through /proc")
