@@ -71,7 +71,8 @@ class Drawn:
         auto: Whether its first event is one of ``auto_unsignal``.
         prefer: Of its readers-writer lock.
         strict: Whether a thread fails that saw two truths.
-        spawns: Whether a main thread spawns and joins; else all start in one step.
+        spawns: Whether a main thread spawns and joins; else all start in one step, so that who
+            interrupts another need not look whether there is one, which no step would show.
     """
 
     threads: tuple[tuple[Operation, ...], ...]
@@ -107,7 +108,7 @@ def draw(seed: int, families: tuple[str, ...] = tuple(_FAMILIES)) -> Drawn:
         auto=rng.random() < 0.5,
         prefer=rng.choice(("writer", "reader")),
         strict=rng.random() < 0.3,
-        spawns=rng.random() < 0.2,
+        spawns=rng.random() < 0.2 and "interrupt" not in chosen,
     )
 
 
@@ -136,7 +137,7 @@ def deeper(seed: int) -> Drawn:
         auto=rng.random() < 0.5,
         prefer=rng.choice(("writer", "reader")),
         strict=rng.random() < 0.2,
-        spawns=rng.random() < 0.3,
+        spawns=rng.random() < 0.3 and "interrupt" not in chosen,
     )
 
 
