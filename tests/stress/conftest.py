@@ -42,7 +42,8 @@ def call(
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The first failure of each toy that has one under seed 3, as ``run --json`` tells it."""
     names = "toy-abba", "toy-late", "toy-order", "toy-drawn"
-    ran = run_stress(tmp_path_factory.mktemp("failures"), "run", *names, "--seed", 3, "--json")
+    options = ("--seed", 3, "--jobs", 1, "--json")
+    ran = run_stress(tmp_path_factory.mktemp("failures"), "run", *names, *options)
     return {scenario["name"]: scenario["failures"][0] for scenario in ran.json["scenarios"]}
 
 

@@ -34,7 +34,7 @@ def outcomes(program: Program, **options: Any) -> set[object]:
 
 
 def failure(program: Program, strategy: str = "dfs", **options: Any) -> Failure:
-    """The first failure of ``program``; there must be one, and it must replay."""
+    """The first failure of ``program``; there must be one."""
     options.setdefault("schedules", None if strategy == "dfs" else 1_000)
     report = explore(program, strategy, **options)
     assert report.verdict == "fail", report.reason
