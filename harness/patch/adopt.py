@@ -34,6 +34,8 @@ _TWINS: Final[dict[type, Callable[[Any], Any]]] = {
 }
 # Of the standard library, the one module whose own lock the program waits for.
 POOL: Final = "concurrent.futures.thread"
+# Whose modules are no part of the program.
+_OTHERS: Final = sys.stdlib_module_names | {"harness", "_pytest"}
 # Programs hold large data; what lies behind so many objects is not looked at.
 _OBJECTS_MAX: Final = 100_000
 
@@ -138,7 +140,7 @@ def _leaf(value: Any) -> bool:
 
 def _programs(module: str) -> bool:
     """Whether a module is neither Python's, nor ours, nor the test runner's."""
-    return module.partition(".")[0] not in (*sys.stdlib_module_names, "harness", "_pytest")
+    return module.partition(".")[0] not in _OTHERS
 
 
 def _slots(value: Any) -> Iterator[Slot]:
