@@ -395,19 +395,29 @@ def check(name: str, where: str, numbers: str, *, json: bool) -> ExitCode:
     jobs = [job for job in campaign.plan().jobs() if job.number in stored]
     waiting = iter(jobs)
     differ: list[int] = []
+    lost: dict[int, str] = {}
     workers = Local(1, campaign.plan().part_seconds)
     for job, value in workers.run(lambda: next(waiting, None)):
-        if isinstance(value, Crash) or value.timeless() != stored[job.number]:
+        if isinstance(value, Crash):
+            lost[job.number] = str(value)
+        elif value.timeless() != stored[job.number]:
             differ.append(job.number)
-    document = {"checked": [job.number for job in jobs], "differ": sorted(differ)}
+    document = {
+        "checked": [job.number for job in jobs],
+        "differ": differ,
+        "lost": [{"part": number, "why": why} for number, why in lost.items()],
+    }
     if json:
         print(documents.encode(document))
     else:
-        said = f"parts {', '.join(map(str, differ))} differ" if differ else "all are the same"
-        console.show(f"{len(jobs)} parts run again: {said}")
+        for number, why in lost.items():
+            console.show(f"part {number} came to nothing: {why}")
+        same = "all others are the same" if lost else "all are the same"
+        said = f"parts {', '.join(map(str, differ))} differ" if differ else same
+        console.show(f"{plural(len(jobs), 'part')} run again: {said}")
     if differ:
         return ExitCode.FINDING
-    return ExitCode.PASS if jobs else ExitCode.INCONCLUSIVE
+    return ExitCode.PASS if jobs and not lost else ExitCode.INCONCLUSIVE
 
 
 def _numbers(text: str, done: Iterable[int]) -> list[int]:

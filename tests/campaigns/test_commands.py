@@ -126,7 +126,7 @@ def test_parts_run_again_are_the_same_and_a_changed_result_is_noticed(
     database.close()
     checked = campaign(tmp_path, "check", "--parts", "1,5-6", "--json")
 
-    assert (checked.code, checked.json) == (1, {"checked": [1, 5, 6], "differ": [5]})
+    assert (checked.code, checked.json) == (1, {"checked": [1, 5, 6], "differ": [5], "lost": []})
 
 
 # -- killed -------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from stress.campaigns.parts import Outcome
 from stress.campaigns.plan import Job, Plan, made
 from stress.campaigns.store import Store
 from stress.documents import Document
+from stress.exit_codes import ExitCode
 from stress.pool import Crash
 
 Upset = Callable[[Job, Outcome], Value]
@@ -213,6 +214,19 @@ def test_a_report_says_of_a_few_parts_what_they_were_and_where_they_ended(
     assert (shown.count("guilty.py"), shown.count("parked.py")) == (5, 0)
     assert "4 more were given up;" in shown
     assert "none of 3 parts is done; 3 given up" in " ".join(shown.split())
+
+
+def test_a_part_whose_process_dies_as_it_is_checked_is_lost_and_does_not_differ(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive(store, begin(store, small_plan()))
+    monkeypatch.setattr(commands, "Local", lambda *_: Here(1, upset=crashing(4)))
+    code = commands.check("it", store.where, "3-5", json=False)
+    said = capsys.readouterr().out
+
+    assert code is ExitCode.INCONCLUSIVE
+    assert "part 4 came to nothing: the worker process was ended by SIGKILL\n" in said
+    assert "3 parts run again: all others are the same\n" in said
 
 
 def test_a_hang_is_tried_again_before_it_is_believed(store: Store, undisturbed: Document) -> None:
