@@ -33,11 +33,12 @@ _WORDS: Final = (("reads", "read"), ("writes", "write"))
 
 
 class _Where(NamedTuple):
-    """Whose access, in which step, where."""
+    """Whose access, in which step, where, and which of the locks it held for reading only."""
 
     thread: Thread
     step: int
     stack: Sequence[tuple[Any, int]]
+    reading: Sequence[object]
 
 
 class RaceRecorder:
@@ -265,8 +266,9 @@ class RaceRecorder:
     def _accessed(self, thread: Thread, steps: int) -> None:
         clock = self._clocks.clock(thread.index)
         cell = self._cells.setdefault(thread.obj, Cell())
-        where = _Where(thread, steps, self._places.get(thread.index, ()))
         writes, held = thread.kind == "set", tuple(thread.held)
+        reading = [lock for lock in held if getattr(lock, "writer", thread) is not thread]
+        where = _Where(thread, steps, self._places.get(thread.index, ()), reading)
         access = Access(thread.index, clock[thread.index], writes, held, where)
         rival = cell.rival(access, clock)
         if rival is not None:
@@ -297,11 +299,16 @@ class RaceRecorder:
         lines = [f"{here.thread.name} {doing} {name}, and nothing orders that"]
         lines[0] += f" with the {did} by {there.thread.name} in step {there.step}"
         for entry in (rival, access):
-            held = ", ".join(label(lock) for lock in entry.held) or "no lock"
+            reading = entry.tag.reading
+            held = ", ".join(
+                label(lock) + (" (for reading)" if lock in reading else "") for lock in entry.held
+            )
             who = entry.tag.thread.name
-            lines.append(f"{who} {_WORDS[entry.writes][0]} it with {held} held:")
+            lines.append(f"{who} {_WORDS[entry.writes][0]} it with {held or 'no lock'} held:")
             lines += [f"  {_shown(frame)}" for frame in entry.tag.stack]
-        for lock, count in cell.usual((rival, access)):
+        # One alone is the rival itself, whose locks are no rule.
+        usual = cell.usual((rival, access)) if cell.accesses > 1 else []
+        for lock, count in usual:
             lines.append(f"{label(lock)} was held at {count} of {cell.accesses} other accesses")
         return "\n".join(lines)
 

@@ -7,6 +7,7 @@ from race_programs import ORDERED, RACY, Program, bare, wrong_lock
 
 from harness import (
     Mutex,
+    RwLock,
     Shared,
     explore,
     minimize,
@@ -105,6 +106,50 @@ def test_the_report_names_both_accesses_their_stacks_and_locks() -> None:
     assert places == ["careful", "store", "careless"]
     assert lines[-1] == "lock was held at 2 of 2 other accesses"
     assert "✗ data-race" in found.text()
+
+
+def test_the_lock_of_the_racing_access_alone_is_no_rule() -> None:
+    def program() -> None:
+        cell, aside = Shared(0, "cell"), Mutex("aside")
+
+        def careless() -> None:
+            with aside:
+                cell.set(7)
+
+        parallel(careless, cell.get)
+
+    found = explore(program, "dfs", schedules=None, races=True, stop_at_first=False)
+
+    assert found.failing == {"data-race": found.schedules}
+    for failure in found.failures:
+        assert "with aside held:" in failure.message
+        assert "other accesses" not in failure.message
+
+
+def test_a_lock_that_is_held_for_reading_says_so() -> None:
+    """Else two who write under the same lock are told of, and nobody sees why that is a race."""
+
+    def program() -> None:
+        cell, lock, rw = Shared(0, "cell"), Mutex("lock"), RwLock("rw")
+
+        def read_side() -> None:
+            with lock, rw.read():
+                cell.set(1)
+
+        def write_side() -> None:
+            with rw.write():
+                cell.get()
+            with rw.read():
+                cell.set(2)
+
+        parallel(read_side, write_side, names=["read", "write"])
+
+    found = explore(program, "dfs", schedules=None, races=True, stop_at_first=False)
+
+    messages = [failure.message.splitlines() for failure in found.failures]
+    assert any("write writes it with rw (for reading) held:" in lines for lines in messages)
+    assert any("read writes it with lock, rw (for reading) held:" in lines for lines in messages)
+    assert not any("rw held" in line for lines in messages for line in lines)
 
 
 def test_the_fingerprint_is_of_both_places_in_either_order() -> None:
