@@ -484,17 +484,18 @@ def _feed(take: Callable[[], Task | None], workers: list[_Worker], jobs: int, fi
 
 
 @contextlib.contextmanager
-def interrupt_held_back() -> Iterator[None]:
+def interrupt_held_back(*more: signal.Signals) -> Iterator[None]:
     """Start a child that never sees Ctrl-C: the terminal sends it to the parent too, which decides.
 
-    The blocked mask is inherited; the parent gets what came meanwhile when the block ends.
+    The blocked mask is inherited; the parent gets what came meanwhile when the block ends. ``more``
+    are held back with it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     # Started by the first child's start, it would let the signal through again for that child.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *more})
     try:
         yield
     finally:

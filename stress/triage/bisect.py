@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -156,12 +158,23 @@ def bisect(race: Race, good: str, bad: str, *, schedules: int, jobs: int, json: 
     bisection = Bisection(
         repository, race, schedules, jobs, lambda each: say(each.line(), json=json)
     )
-    suspects = bisection.first_bad(first, last)
+    with _killed_as_interrupted():
+        suspects = bisection.first_bad(first, last)
     if json:
         print(documents.encode(_document(bisection, suspects)))
     else:
         say("\n".join(_conclusion(repository, bisection, suspects)), json=json)
     return ExitCode.PASS if len(suspects) == 1 else ExitCode.INCONCLUSIVE
+
+
+@contextmanager
+def _killed_as_interrupted() -> Iterator[None]:
+    """A CI job that is cancelled is sent SIGTERM: it must leave no working tree behind either."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _conclusion(repository: Repository, bisection: Bisection, suspects: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -77,18 +78,18 @@ class Repository:
     def checked_out(self, commit: str, folder: Path) -> Iterator[Path]:
         """A working tree of its own with ``commit``, taken away at the end.
 
-        Ctrl-C waits until git is done: it would leave half of a working tree.
+        Ctrl-C or a kill waits until git is done: it would leave half of a working tree.
         """
         tree = folder / commit
         made = False
         try:
-            with interrupt_held_back():
+            with interrupt_held_back(signal.SIGTERM):
                 self._git("worktree", "add", "--quiet", "--detach", str(tree), commit)
                 made = True
             yield tree
         finally:
             if made:
-                with interrupt_held_back():
+                with interrupt_held_back(signal.SIGTERM):
                     self._git("worktree", "remove", "--force", "--force", str(tree))
 
     def place(self, tree: Path) -> Place:

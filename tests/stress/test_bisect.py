@@ -222,7 +222,10 @@ def test_a_token_whose_file_goes_away_with_its_checkout_is_not_kept(
 
 @pytest.mark.once
 @pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_leaves_nothing_behind(history: History, racy_token: str) -> None:
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_plain_kill_leave_nothing_behind(
+    history: History, racy_token: str, ended_by: signal.Signals
+) -> None:
     good = history.commit("careful", till.CAREFUL)
     history.commit("racy", till.RACY)
     before = history.state()
@@ -238,7 +241,7 @@ def test_ctrl_c_leaves_nothing_behind(history: History, racy_token: str) -> None
         # The first commit is judged, so the second is being checked out or asked.
         while said and " bad " not in said:
             said = bisecting.stderr.readline()
-        bisecting.send_signal(signal.SIGINT)
+        bisecting.send_signal(ended_by)
         rest = bisecting.stderr.read()
         code = bisecting.wait(60)
 
