@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -234,6 +235,26 @@ def test_a_thread_that_keeps_the_gil_costs_its_process_alone(
     first, *others = answers["held"].stacks.split("\n\n")
     assert " in hold\n" in first + "\n"
     assert " in hold_the_gil\n" in "".join(others)
+
+
+def test_a_machine_that_slept_is_one_missed_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def stopped_after(pulse: pool._Pulse, seconds: float) -> bool:
+        now[0] += seconds
+        return pulse.stopped()
+
+    with tempfile.TemporaryFile() as file:
+        pulse = pool._Pulse(file)
+        looks = [stopped_after(pulse, 5.0) for _ in range(12)]
+        slept = stopped_after(pool._Pulse(file), 86_400.0)
+        last = stopped_after(pulse, 5.0)
+        os.utime(file.fileno(), (1, 1))
+        beaten = stopped_after(pulse, 5.0)
+
+    # The first look only learns of the last beat.
+    assert (looks, last, slept, beaten) == ([False] * 12, True, False, False)
 
 
 def test_a_fault_in_c_says_where_it_was() -> None:
