@@ -304,7 +304,7 @@ def test_what_was_given_up_proves_nothing(hangs: bool, monkeypatch: pytest.Monke
 
         def read() -> None:
             if not flag.get() and hangs:
-                time.sleep(0.3)
+                time.sleep(1.2)
             other.set(1)
             assert other.get() == 1
 
@@ -315,10 +315,10 @@ def test_what_was_given_up_proves_nothing(hangs: bool, monkeypatch: pytest.Monke
         parallel(read, write)
 
     def impatient(token: Token) -> Setup:
-        return replace(setup_of(token), hang_seconds=0.1)
+        return replace(setup_of(token), hang_seconds=0.6)
 
     monkeypatch.setattr(minimizing, "setup_of", impatient)
-    reports = (explore(program, "random", 1, seed, hang_seconds=0.1) for seed in range(50))
+    reports = (explore(program, "random", 1, seed, hang_seconds=0.6) for seed in range(50))
     token = next(report.failure.token for report in reports if report.failure is not None)
     result = minimized(program, token)
 
