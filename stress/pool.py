@@ -313,7 +313,7 @@ class _Worker:
             return ""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return f"no answer within {self.task.seconds:g} s"
-        if self._up and self._pulse.stopped():
+        if self._pulse.stopped() and self._up:  # looked at before too, or it would stay due
             seconds = _BEAT_SECONDS * _BEATS_MISSED
             return f"something has held the GIL of the worker process for {seconds:g} s"
         return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from harness.lockorder.findings import Finding
 from harness.lockorder.rules import LockRules
@@ -23,6 +23,8 @@ from stress.campaigns.parts import Edge, Found, Outcome, part_of, unpack
 from stress.campaigns.plan import Combination, Plan
 from stress.campaigns.store import Campaign, Loss, Store
 from stress.documents import Document
+
+_WHYS_SHOWN: Final = 3
 
 
 @dataclass
@@ -82,9 +84,10 @@ class Group:
             self.verdict = "inconclusive"
             self.reason = f"{self.done} of {self.planned} parts are done, without a failure"
         if self.given_up and self.verdict == "inconclusive":
-            whys = "; ".join(sorted(set(self.given_up.values())))
+            whys = sorted(set(self.given_up.values()))
+            told = "; ".join(whys[:_WHYS_SHOWN]) + ("; ..." if len(whys) > _WHYS_SHOWN else "")
             done = self.reason if self.done else f"none of {self.planned} parts is done"
-            self.reason = f"{done}; {len(self.given_up)} given up: {whys}"
+            self.reason = f"{done}; {len(self.given_up)} given up: {told}"
         if self.done:
             self.evidence = evidence_of(setup, self.total)
 

@@ -257,6 +257,20 @@ def test_a_machine_that_slept_is_one_missed_beat(monkeypatch: pytest.MonkeyPatch
     assert (looks, last, slept, beaten) == ([False] * 12, True, False, False)
 
 
+def test_a_worker_that_is_slow_to_start_is_waited_for_and_not_polled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "_BEAT_SECONDS", 0.0)
+    starting = pool._Worker.__new__(pool._Worker)
+    starting.task, starting._deadline, starting._up = Task("", double, (1,)), None, False
+    starting._pulse = pool._Pulse(None)
+    monkeypatch.setattr(pool, "_BEAT_SECONDS", 5.0)
+
+    assert starting.left == 0
+    assert not starting.late
+    assert starting.left > 0
+
+
 def test_a_fault_in_c_says_where_it_was() -> None:
     ((_, crash),) = run_tasks(tasks(Task("", segfault, ())), 1)
 
