@@ -147,6 +147,8 @@ def parse_seed(text: str) -> int:
 
 def _options(*, seed: str, jobs: int | None, strategy: str = "portfolio", **others: Any) -> Options:
     if strategy not in strategy_names():
+        catalogue.discover()  # a folder of scenarios may register some
+    if strategy not in strategy_names():
         raise catalogue.unknown("strategy", strategy, strategy_names())
     cores = usable_cores() if jobs is None else jobs
     return Options(strategy=strategy, seed=parse_seed(seed), jobs=cores, **others)

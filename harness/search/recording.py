@@ -466,8 +466,13 @@ def _must_fit(wanted: Token, again: Recording, deviations: Deviations) -> None:
         )
     different = first_difference(wanted, again.steps)
     if different is not None:
+        # A token has room for so many marks; a long one has one for several steps.
+        last = min(different + wanted.stride, wanted.steps + 1) - 1
         found = _describe(again.steps, different)
-        raise ReplayDivergence(different, "the recorded operations", found)
+        if last == different:
+            raise ReplayDivergence(different, "another operation", found)
+        what = f"the operations of steps {different} to {last}, not all of which are the same"
+        raise ReplayDivergence(different, what, f"in step {different} {found}")
     if deviations.unused:
         raise ReplayDivergence(len(again.steps) + 1, "more choices", "the end of the program")
 

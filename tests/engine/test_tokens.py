@@ -315,6 +315,34 @@ def test_a_lock_that_was_added_diverges_at_the_first_step_that_differs() -> None
     assert "the program has changed since the token was made" in str(caught.value)
 
 
+def test_a_long_schedule_says_which_stretch_differs_not_that_its_first_step_does() -> None:
+    """A token has few marks: here one for several steps, of which the last is another one."""
+    last = "set"
+
+    def program() -> None:
+        cell = Shared(0, "cell")
+
+        def many() -> None:
+            for _ in range(97):
+                cell.get()
+            cell.set(1) if last == "set" else cell.get()
+
+        parallel(many, lambda: None, names=["many", "none"])
+        assert last != "set"
+
+    found = explore(program, "dfs", schedules=1).failure
+    assert found is not None
+    assert found.steps == 99
+    last = "get"
+
+    with pytest.raises(ReplayDivergence) as caught:
+        replay(program, found.token)
+
+    assert caught.value.step <= 99
+    assert f"steps {caught.value.step} to 99, not all of which are the same" in str(caught.value)
+    assert f"in step {caught.value.step} many (get cell" in str(caught.value)
+
+
 def test_a_program_that_ends_too_early_diverges_at_its_end() -> None:
     def program() -> None:
         counter = Shared(0, "counter")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stress_cli import environment
+from stress_cli import TOYS, Cli, environment
 
 from harness import TokenError, UsageError, explore
+from harness.strategies import base
 from stress import catalogue
 from stress.catalogue import Context, Scenario, Spec
 
@@ -104,3 +107,38 @@ def test_a_schedule_imports_nothing_of_ours() -> None:
     )
 
     assert done.stdout == "[]\n"
+
+
+TURNS = """
+from harness.strategies.base import Strategy, deciding, register
+
+@register
+class Turns(Strategy):
+    "Everybody in turn."
+    name = "turns"
+
+    def begin(self, core, schedule):
+        return deciding(core, lambda enabled: enabled[core.steps % len(enabled)])
+"""
+
+
+def test_a_strategy_of_a_folder_of_scenarios_is_known_by_its_name(
+    call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the processes of ``--jobs 2`` too; what it finds replays where nobody knows it."""
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "turns.py").write_text(TURNS)
+    known = call("run", "toy-abba", "--strategy", "turns")
+    assert (known.code, "unknown strategy 'turns'" in known.err) == (2, True)
+    monkeypatch.setenv("LOCKLOOM_SCENARIOS", os.pathsep.join((str(TOYS), str(folder))))
+
+    ran = call("run", "toy-abba", "--strategy", "turns", "--jobs", 2, "--schedules", 4, "--json")
+
+    assert ran.code == 1, ran.err
+    failures = ran.json["scenarios"][0]["failures"]
+    monkeypatch.setattr(
+        base, "_REGISTRY", {k: v for k, v in base._REGISTRY.items() if k != "turns"}
+    )
+    assert call("replay", failures[0]["token"]).code == 1
