@@ -183,7 +183,8 @@ class _Search:
         recording = self._attempts.recorded(self.best)
         failure = failure_again(self._token, recording, self._attempts.setup)
         if failure is None:
-            raise ReplayDivergence(len(self.best.order), self._token.kind, "no failure")
+            found = "a thread that hung" if recording.cut == "hang" else "no failure"
+            raise ReplayDivergence(len(self.best.order), self._token.kind, found)
         return Minimized(
             failure.attach(program),
             _cost(self.before),

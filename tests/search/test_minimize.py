@@ -298,12 +298,15 @@ def test_a_schedule_that_no_longer_fails_diverges() -> None:
 @pytest.mark.parametrize("hangs", [False, True])
 def test_what_was_given_up_proves_nothing(hangs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the reader comes first it blocks in something that nobody controls."""
+    armed, seen = False, False
 
     def program() -> None:
         flag, other = Shared(False, "flag"), Shared(0, "other")
 
         def read() -> None:
-            if not flag.get() and hangs:
+            nonlocal seen
+            seen = flag.get()
+            if armed and not seen:
                 time.sleep(1.2)
             other.set(1)
             assert other.get() == 1
@@ -318,8 +321,10 @@ def test_what_was_given_up_proves_nothing(hangs: bool, monkeypatch: pytest.Monke
         return replace(setup_of(token), hang_seconds=0.6)
 
     monkeypatch.setattr(minimizing, "setup_of", impatient)
-    reports = (explore(program, "random", 1, seed, hang_seconds=0.6) for seed in range(50))
-    token = next(report.failure.token for report in reports if report.failure is not None)
+    reports = (explore(program, "random", 1, seed) for seed in range(50))
+    failures = (report.failure for report in reports if report.failure is not None)
+    token = next(failure.token for failure in failures if seen)
+    armed = hangs
     result = minimized(program, token)
 
     assert (result.one_minimal, result.fewest) == (not hangs, not hangs)
