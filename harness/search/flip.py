@@ -23,6 +23,9 @@ from harness.trace.interleaving import place
 # Rows of the picture before and after the pair.
 _BEFORE: Final = 2
 _AFTER: Final = 5
+# Columns of a place in the table of the two orders.
+_PLACE_MIN: Final = 12
+_PLACE_MAX: Final = 24
 
 
 @dataclass(frozen=True)
@@ -161,21 +164,27 @@ def side_by_side(flip: Flip, width: int = 100) -> list[str]:
     begin = max(0, flip.at - _BEFORE)
     lines = [f"step  {'this order fails':{column}} this order {ending}"]
     for at in range(begin, flip.at + 2 + _AFTER):
-        left, right = _line(flip.failing, at), _line(flip.passing, at)
+        left = _line(flip.failing, at, column - 1)
+        right = _line(flip.passing, at, column)
         if not left and not right:
             break
         mark = "*" if at in (flip.at, flip.at + 1) else " "
-        lines.append(f"{at + 1:4} {mark}{left[: column - 1]:{column}} {right[:column]}".rstrip())
+        lines.append(f"{at + 1:4} {mark}{left:{column}} {right}".rstrip())
     return lines
 
 
-def _line(steps: Sequence[Step], at: int) -> str:
-    """One step: thread, operation, place."""
+def _line(steps: Sequence[Step], at: int, room: int) -> str:
+    """One step: thread, operation, place, of which the line number is kept where room is short."""
     if at >= len(steps):
         return ""
     step = steps[at]
     text = f"{step.name}  {operation(step)}"
-    return text if step.site is None else f"{text}  {place(step.site, 24)}"
+    where = ""
+    if step.site is not None:
+        left = max(room - len(text) - 2, _PLACE_MIN)
+        where = "  " + place(step.site, min(left, _PLACE_MAX))
+    room -= len(where)
+    return (text if len(text) <= room else f"{text[: room - 1]}…") + where
 
 
 def operation(step: Step) -> str:

@@ -249,6 +249,20 @@ def test_the_two_orders_are_shown_beside_each_other() -> None:
     assert all(len(line) <= 100 for line in lines)
 
 
+def test_the_table_of_two_orders_keeps_line_numbers_where_room_is_short() -> None:
+    """Folders go first, then the end of the operation: the number is what a reader looks up."""
+    flip = minimized(lost_update, failing(lost_update, 1).token).flip
+    assert flip is not None
+
+    lines = side_by_side(flip, width=64)
+
+    assert all(len(line) <= 64 for line in lines)
+    for line, step in zip(lines[1:], flip.failing[max(0, flip.at - 2) :], strict=False):
+        assert step.site is not None
+        assert f":{step.site.line} " in line[: 6 + (64 - 9) // 2] + " "
+    assert any("…" in line for line in lines)
+
+
 def test_where_every_schedule_fails_no_order_decides() -> None:
     def program() -> None:
         parallel(yield_now, yield_now)
