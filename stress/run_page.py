@@ -272,7 +272,7 @@ def _seen(one: Mapping[str, Any]) -> str:
     evidence = one.get("evidence")
     if not evidence or not evidence["looked"]:
         return ""
-    unseen = f", about {evidence['unseen']:,.0f} unseen" if evidence["unseen"] >= 1 else ""
+    unseen = f", {evidence['unseen']:,.0f} or more unseen" if evidence["unseen"] >= 1 else ""
     seen = f"{evidence['classes']:,} class{'' if evidence['classes'] == 1 else 'es'}"
     return f"{seen}{unseen}; next new: {evidence['new_class']:.0%}"
 

@@ -345,8 +345,9 @@ class Evidence:
             found.append(f"95% sure: one more schedule fails with a chance of at most {chance}")
         if self.looked:
             found.append(
-                f"{self.classes:,} classes in {self.looked:,} schedules looked at; about "
-                f"{self.unseen:,.0f} more unseen; {self.new_class:.0%} of further ones would be new"
+                f"{self.classes:,} classes in {self.looked:,} schedules looked at; by estimate "
+                f"{self.unseen:,.0f} or more unseen; {self.new_class:.0%} of further ones would be "
+                "new"
             )
             found.append(
                 f"{len(self.one_order):,} of {self.pairs:,} pairs of operations were seen in one "

@@ -390,6 +390,8 @@ def certify(
     if total.exhausted and setup.preemptions is not None:
         scope += f" with at most {setup.preemptions} preemptions"
     doubts = [total.histories.doubt()]
+    if total.bounded:
+        doubts.append(f"{total.bounded} of them hit the step bound of {setup.steps_max}")
     if total.rules.unjudged:
         doubts.append(
             f"{total.rules.unjudged} acquisitions were beyond what the lock rules judge: their "

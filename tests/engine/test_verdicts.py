@@ -299,3 +299,19 @@ def test_a_pass_says_what_the_lock_rules_did_not_judge() -> None:
         "no failure in 3 schedules; 6 acquisitions were beyond what the lock rules judge: their "
         "threads held 64 locks already"
     )
+
+
+def test_a_pass_says_how_many_schedules_came_to_the_step_bound() -> None:
+    def program() -> None:
+        cell = Shared(0, "cell")
+
+        def read() -> None:
+            looks = 0
+            while cell.get() == 0 and looks < 40:
+                looks += 1
+
+        parallel(partial(cell.set, 1), read)
+
+    report = explore(program, "dfs", schedules=None, steps_max=30)
+    assert (report.verdict, report.schedules, report.exhausted) == ("pass", 30, False)
+    assert report.reason == "no failure in 30 schedules; 2 of them hit the step bound of 30"

@@ -196,7 +196,7 @@ def test_unseen_classes_are_estimated_from_those_seen_once_and_twice() -> None:
 
     assert found.unseen == 3 * 2 / (2 * (1 + 1))
     assert found.new_class == pytest.approx(3 / 11)
-    assert any("about 2 more unseen" in line for line in found.lines())
+    assert any("by estimate 2 or more unseen" in line for line in found.lines())
 
 
 @pytest.mark.usefixtures("all_looked_at")
