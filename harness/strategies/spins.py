@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 from types import CodeType, FrameType, FunctionType, MemberDescriptorType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness.engine.finding import PACKAGE
 
@@ -49,6 +49,18 @@ _LEVELS: Final = 2
 _THINGS: Final = 64
 # No state of a loop, or one whose changes are steps.
 _CLOSED: Final = (FunctionType, ModuleType, type, str, bytes, int, float)
+
+_SEQUENCES: Final = (list, tuple, deque)
+_CONTAINERS: Final = (*_SEQUENCES, dict)
+
+
+class _Size(NamedTuple):
+    """Stands for a container."""
+
+    things: int
+
+
+_VALUES: Final = frozenset({_Size, bytes, float, int, str})
 
 # Where a thread stands: place, names and contents of the local variables of each frame, the loop's
 # own frame last.
@@ -178,11 +190,18 @@ def _contents(values: Iterable[object]) -> list[object]:
     What is compared is kept, so that nothing new can take its address.
     """
     level = list(values)
-    found = level[:]
+    found: list[object] = []
     for _ in range(_LEVELS):
+        found += [_sized(value) or value for value in level]
         level = [part for value in level for part in _parts(value)]
-        found += level
-    return found
+    found += [_sized(value) or value for value in level]
+    # What stands in containers belongs to their level; of one in there all that is known is which.
+    return found + [part for value in level if type(value) in _CONTAINERS for part in _parts(value)]
+
+
+def _sized(value: object) -> _Size | None:
+    """Of a container its size alone: a loop may make one anew that has the same in it."""
+    return _Size(len(value)) if type(value) in _CONTAINERS else None  # type: ignore[arg-type]
 
 
 def _parts(value: Any) -> list[object]:
@@ -191,7 +210,7 @@ def _parts(value: Any) -> list[object]:
     if issubclass(kind, _CLOSED) or kind.__module__.startswith("harness."):
         return []
     # No code of the program may run here, as that of its own iterators or attributes would.
-    for plain in (list, tuple, deque):
+    for plain in _SEQUENCES:
         if issubclass(kind, plain):
             return list(islice(plain.__iter__(value), _THINGS))
     if issubclass(kind, dict):
@@ -216,9 +235,14 @@ def _same(one: Stand, other: Stand) -> bool:
         and a[1] == b[1]
         and a[2] == b[2]
         and len(a[3]) == len(b[3])
-        and all(x is y for x, y in zip(a[3], b[3], strict=True))
+        and all(map(_equal, a[3], b[3]))
         for a, b in zip(one[0], other[0], strict=True)
     )
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two things are the same, or values that no code of the program compares."""
+    return one is other or (type(one) is type(other) and type(one) in _VALUES and one == other)
 
 
 _KNOWN: Final[dict[tuple[CodeType, int], bool | None]] = {}

@@ -67,8 +67,38 @@ def _through_a_function(flag: Shared[bool]) -> None:
             break
 
 
+class _Room:
+    """Something with a list, that is made anew and has the same in it."""
+
+    def __init__(self, beyond: _Room | None = None) -> None:
+        self.things = [object()]
+        self.beyond = beyond
+
+
+def _beside_a_list_made_anew(flag: Shared[bool]) -> None:
+    room = _Room()
+    while not flag.get():
+        room.things = list(room.things)
+
+
+def _beside_one_that_is_farther_away(flag: Shared[bool]) -> None:
+    room = _Room(_Room())
+    while not flag.get():
+        assert room.beyond is not None
+        room.beyond.things = list(room.beyond.things)
+
+
 @searches
-@pytest.mark.parametrize("wait", [_plainly, _politely, _through_a_function])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        _plainly,
+        _politely,
+        _through_a_function,
+        _beside_a_list_made_anew,
+        _beside_one_that_is_farther_away,
+    ],
+)
 def test_a_loop_that_waits_for_a_flag_is_searched_to_the_end(
     strategy: str, wait: Callable[[Shared[bool]], object]
 ) -> None:
