@@ -17,9 +17,8 @@ The life of one step (see docs/architecture.md for the picture):
 4. The chosen thread performs its published operation and runs on to its next one.
 
 ``choose`` is swapped, never tested: while a new thread runs up to its first operation it is
-``Start.choose`` (hands the baton back to the starter: starting is no step), while a schedule is
-being unwound it is ``_choose_unwinding`` (operations go through without switching), and inside an
-invariant it is ``_choose_frozen``. So the usual step pays for none of these.
+``Start.choose`` (starting is no step), while a schedule is being unwound ``_choose_unwinding``, and
+inside an invariant ``_choose_frozen``. So the usual step pays for none of these.
 """
 
 from __future__ import annotations
@@ -90,6 +89,7 @@ class Core:
         "error",
         "finding",
         "frozen",
+        "groups",
         "handed",
         "handovers",
         "histories",
@@ -135,11 +135,15 @@ class Core:
         self.stop: str | None = None
         self.schedule = 0
         self.frozen: Choose = self._choose_frozen
+        self.groups: list[Group] = []
         self.clear()
         self.addresses = itertools.count(1)
 
     def clear(self) -> None:
         """Forget the last schedule. The lists keep their identity: strategies hold on to them."""
+        for group in self.groups:
+            group.forget()
+        self.groups = []
         self.recorder: Recorder | None = None
         self.starting = Start(self)
         self.run: list[Thread] = []

@@ -266,6 +266,11 @@ class Group:
         self.members = members
         self.left = len(members)
 
+    def forget(self) -> None:
+        """Let go of the threads, which know the group: only the collector could free them."""
+        self.parent = OUTSIDE
+        self.members = []
+
     def blockers(self, waiter: Thread) -> list[Thread]:
         """The caller waits for every member that has not ended."""
         return [member for member in self.members if not member.done]

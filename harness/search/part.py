@@ -55,6 +55,8 @@ class Part:
     rules: LockRules = field(default_factory=LockRules)
     entered: set[str] = field(default_factory=set)
     named: set[str] = field(default_factory=set)
+    # Names of a schedule's threads that have nothing to add to either.
+    known: dict[str, int] = field(default_factory=dict)
     reached: set[str] = field(default_factory=set)
     coverage: Coverage = field(default_factory=Coverage)
     histories: Histories = field(default_factory=Histories)
@@ -221,17 +223,20 @@ def _broken_off(core: Core, stage: Stage, part: Part) -> bool:
 def count(core: Core, setup: Setup, part: Part) -> None:
     """Enter the numbers of the schedule that has just run."""
     part.schedules += 1
-    part.steps += min(core.steps, setup.steps_max)
-    part.switches += core.switches
+    part.steps += min(setup.steps_max, core.steps)
+    part.switches += core.preemptions + core.handovers
     part.preemptions += core.preemptions
     part.decisions += len(core.choices)
     if core.reached:
         part.reached |= core.reached
     if core.histories:
         part.histories.add(core.histories.items())
-    spawned = core.thread_names.keys() - _MAIN
-    part.named |= spawned
-    part.entered |= spawned.difference([t.name for t in core.threads if not t.kind])
+    if core.thread_names != part.known:
+        spawned = core.thread_names.keys() - _MAIN
+        part.named |= spawned
+        part.entered |= spawned.difference([t.name for t in core.threads if not t.kind])
+        if part.named == part.entered:
+            part.known = core.thread_names
     if core.cut == "bound":
         part.bounded += 1
     elif core.cut == "blocked":

@@ -79,6 +79,7 @@ def parallel(*fns: Callable[[], Any], names: Sequence[str] | None = None) -> lis
         for i, fn in enumerate(fns)
     ]
     group = Group(me, members)
+    core.groups.append(group)
     for member in members:
         member.group = group
     me.obj = group

@@ -182,8 +182,10 @@ def test_the_program_runs_once_per_schedule_plus_pilots(strategy: str) -> None:
 
     report = explore(program, strategy, schedules=50)
 
-    pilots = runs[0] - report.schedules
-    assert (pilots > 0) == strategy_named(strategy).needs_pilot
+    kind = strategy_named(strategy)
+    # A search holds its first schedule against a second run; what is drawn comes to that later.
+    pilots = runs[0] - report.schedules - kind.sequential
+    assert (pilots > 0) == kind.needs_pilot
 
 
 @strategies

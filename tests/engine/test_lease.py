@@ -25,6 +25,7 @@ from harness import (
     SpinLock,
     UsageError,
     invariant,
+    parallel,
     sleep,
     spawn,
     yield_now,
@@ -208,7 +209,8 @@ def test_whoever_is_woken_ends_a_lease() -> None:
 @pytest.mark.parametrize(
     "strategy", ["mutate", "pct", "pos", "random", "round-robin", "surw", "urw"]
 )
-def test_nothing_of_a_schedule_is_left_to_the_collector(strategy: str) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_nothing_of_a_schedule_is_left_to_the_collector(strategy: str, together: bool) -> None:
     def program() -> None:
         lock, cell = Mutex("m"), Shared(0)
 
@@ -216,17 +218,22 @@ def test_nothing_of_a_schedule_is_left_to_the_collector(strategy: str) -> None:
             with lock:
                 cell.set(cell.get() + 1)
 
-        for thread in [spawn(work), spawn(work)]:
-            thread.join()
+        if together:
+            parallel(work, work)
+        else:
+            for thread in [spawn(work), spawn(work)]:
+                thread.join()
 
     setup = Setup(strategy=strategy)
     with Stage(5.0) as stage:
         decider = prepare(stage, program, setup)
         for schedule in range(1, 9):
             begin = partial(decider.begin, schedule=schedule)
-            stage.run(program, setup.rules(), setup.limits(), begin, schedule)
+            core, _ = stage.run(program, setup.rules(), setup.limits(), begin, schedule)
+            assert core.finding is None
             if schedule == 1:
                 gc.collect()  # what pilots left
+        CORE.clear()  # as the next schedule would
         assert gc.collect() == 0
 
 
