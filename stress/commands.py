@@ -48,14 +48,6 @@ if TYPE_CHECKING:
 _NAMED_BYTES_MAX: Final = 1 << 26
 
 
-def say(text: str, *, json: bool) -> None:
-    """Print a line of the report; beside a JSON document it goes to standard error."""
-    if json:
-        logger.info("{}", text)
-    else:
-        console.show(text)
-
-
 # -- list, show ---------------------------------------------------------------------------------
 
 
@@ -165,7 +157,7 @@ def run(
         if lock_log is not None:
             log = stack.enter_context(open_log(lock_log, "--lock-log")).write
         running = Run(specs, options, watcher, counted=bool(names), log=log)
-        say(console.seed_line(options.seed), json=json)
+        console.say(console.seed_line(options.seed), json=json)
         known = None if corpus is None else known_races(corpus, options, json=json)
         report = running.run()
     lock_order.log_report(report)
@@ -185,7 +177,7 @@ def run(
             console.show(f"{document['verdict']}, with the known races: {known.counted()}")
         if lock_log is not None:
             console.show(f"audit the lock log: {PROGRAM} audit {lock_log}")
-    say(console.seed_line(options.seed, last=True, mode=options.mode), json=json)
+    console.say(console.seed_line(options.seed, last=True, mode=options.mode), json=json)
     return ExitCode.INTERRUPTED if report.interrupted else of_verdict(document["verdict"])
 
 
@@ -381,13 +373,13 @@ def mutant_matrix(
 
     chosen = mutants.choose(mutants.read(mutant_file), only)
     hunts.mutant_quarries(chosen, mutant_file)  # refuses what names no scenario
-    say(console.seed_line(options.seed), json=json)
+    console.say(console.seed_line(options.seed), json=json)
     made = matrix.matrix(chosen, options, mutant_file, lambda line: logger.info("{}", line))
     if json:
         print(documents.encode(matrix.document(made)))
     else:
         console.show("\n".join([*matrix.show(made), "", *matrix.lines(made)]))
-    say(console.seed_line(options.seed, last=True), json=json)
+    console.say(console.seed_line(options.seed, last=True), json=json)
     if made.interrupted:
         return ExitCode.INTERRUPTED
     if made.missed or made.false:
@@ -405,14 +397,14 @@ def hunt_defects(only: Sequence[str], options: Options, *, json: bool) -> ExitCo
 
 def _hunt(quarries: Sequence[hunts.Quarry], options: Options, *, json: bool) -> ExitCode:
     options.check()
-    say(console.seed_line(options.seed), json=json)
+    console.say(console.seed_line(options.seed), json=json)
     bag = hunts.hunt(quarries, options, lambda catch: logger.info("{}", console.catch_line(catch)))
     if json:
         print(documents.encode(documents.of_bag(bag)))
     else:
         show_bag(bag)
     log_bag(bag, options.seed)
-    say(console.seed_line(options.seed, last=True), json=json)
+    console.say(console.seed_line(options.seed, last=True), json=json)
     if bag.interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.PASS if bag.as_expected else ExitCode.FINDING

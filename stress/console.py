@@ -49,6 +49,14 @@ def _console(console: Console) -> Console:
     return console
 
 
+def say(text: str, *, json: bool) -> None:
+    """Print a line of the report; beside a JSON document it goes to standard error."""
+    if json:
+        logger.info("{}", text)
+    else:
+        show(text)
+
+
 def show(text: str) -> None:
     """A report as it is: no markup, no wrapping (tokens must stay in one piece)."""
     output().print(Text(text), soft_wrap=True)

@@ -113,7 +113,7 @@ def run(
     from stress import logging_setup
 
     logging_setup.configure(quiet=quiet, log_file=log_file or folder / "log.jsonl")
-    commands.say(console.seed_line(options.seed), json=json)
+    console.say(console.seed_line(options.seed), json=json)
     seconds = SECONDS_DEFAULT if options.seconds is None else options.seconds
     known = None if corpus is None else commands.known_races(corpus, options, json=json)
     report = _explore(specs, options, seconds * _EXPLORING, folder, quiet=quiet)
@@ -135,7 +135,7 @@ def run(
         print(documents.encode(_document(outcome)))
     else:
         _show(outcome)
-    commands.say(console.seed_line(options.seed, last=True), json=json)
+    console.say(console.seed_line(options.seed, last=True), json=json)
     return ExitCode.INTERRUPTED if outcome.interrupted else of_verdict(outcome.verdict)
 
 

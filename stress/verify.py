@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.explore import Setup, explore_part
 from stress import catalogue, console, documents, exit_codes, work
 from stress.catalogue import Spec
-from stress.commands import say
+from stress.console import say
 from stress.exit_codes import ExitCode
 from stress.pool import Crash, Task, run_tasks
 from stress.program import PROGRAM

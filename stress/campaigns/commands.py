@@ -24,7 +24,7 @@ from stress.campaigns.parts import Outcome
 from stress.campaigns.plan import Job, Plan
 from stress.campaigns.result import Group, Result
 from stress.campaigns.store import DEFAULT, Campaign, Store
-from stress.commands import say
+from stress.console import say
 from stress.exit_codes import ExitCode, of_verdict
 from stress.pool import Crash, usable_cores
 from stress.program import PROGRAM

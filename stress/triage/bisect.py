@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.search.named import Named
 from harness.trace.token import FILE_PREFIX
 from stress import documents
-from stress.commands import say
+from stress.console import say
 from stress.exit_codes import ExitCode
 from stress.triage.revisions import Repository
 from stress.triage.standing import Place, Race, Standing, stands

@@ -24,7 +24,7 @@ from harness.trace.token import FILE_PREFIX, TOKEN_BYTES_MAX, decode
 from stress import documents
 from stress.artefacts import write_text
 from stress.catalogue import Spec
-from stress.commands import say
+from stress.console import say
 from stress.exit_codes import ExitCode, of_verdict, worst
 from stress.given import is_file, is_folder, read_bytes, read_toml, short
 from stress.triage.standing import Place, Race, Standing, State, stands
