@@ -436,6 +436,7 @@ class Watchdog:
     Wall time decides only *that* something hangs, which is never a verdict on the program.
 
     Attributes:
+        number: Of the schedule that runs; 0 where none does.
         stuck: Called with name and stacks where the caller's own thread, which cannot be abandoned,
             has taken no step for twice as long; None reports it again.
     """
@@ -449,7 +450,7 @@ class Watchdog:
         self._pool = pool
         self._seconds = seconds
         self._stop = threading.Event()
-        self._schedule = 0
+        self.number = 0
         self._thread = threading.Thread(target=self._watch, name="lockloom-watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -462,16 +463,12 @@ class Watchdog:
         self._stop.set()
         self._thread.join()
 
-    def schedule(self, number: int) -> None:
-        """A schedule begins (its number) or none runs (0)."""
-        self._schedule = number
-
     def _watch(self) -> None:
         period = self._seconds / 4
         last: tuple[int, int, int] | None = None
         still = 0
         while not self._stop.wait(period):
-            now = (self._schedule, CORE.steps, CORE.unwind_operations)
+            now = (self.number, CORE.steps, CORE.unwind_operations)
             if now[0] == 0 or now != last or sys.gettrace() is not None:
                 last, still = now, 0
                 continue

@@ -118,8 +118,8 @@ def finish(core: Core, zero: Thread) -> None:
         core.over()
     if core.invariants:
         core.examine(core.invariants)
-    running = [thread for thread in core.threads[1:] if not thread.done]
-    left = [thread for thread in running if not thread.daemon]
+    running = [thread for thread in core.threads if not thread.done and thread is not zero]
+    left = [thread for thread in running if not thread.daemon] if running else running
     if left:
         names = ", ".join(thread.name for thread in left)
         message = (

@@ -196,7 +196,8 @@ class Thread:
                 if chosen is not me:
                     core.preempt(me, chosen)
             return
-        core.waiting(me, "join")
+        if me.spins or me.locks is not None:
+            core.waiting(me, "join")
         self.wanters.append(me)
         try:
             core.block(me, timeout)

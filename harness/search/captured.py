@@ -53,10 +53,10 @@ def free_part(
                 if seconds is not None and time.monotonic() - began >= seconds:
                     part.cut = "seconds"
                     break
-                watchdog.schedule(schedule)
+                watchdog.number = schedule
                 free = Free(setup.seed, schedule)
                 core = run.once(schedule, free)
-                watchdog.schedule(0)
+                watchdog.number = 0
                 run.enter(core, schedule, free)
                 if progress is not None and part.schedules % _PROGRESS_EVERY == 0:
                     progress(part.schedules, len(part.failures), None)

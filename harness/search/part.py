@@ -123,7 +123,8 @@ def explore_part(
             if seconds is not None and time.monotonic() - started >= seconds:
                 part.cut = "seconds"
                 break
-            pupil.reach(schedule)
+            if strategy.learns:
+                pupil.reach(schedule)
             if CORE.cut == "hang":
                 _note_hang(part, stage)
                 break
@@ -161,7 +162,8 @@ def _one(
     rules = part.rules
     known = len(rules.findings)
     twice = _twice(setup, strategy, schedule)
-    looked, teaches = twice or looked_at(schedule), pupil.teaches(schedule)
+    looked = twice or looked_at(schedule)
+    teaches = bool(strategy.learns) and pupil.teaches(schedule)
     log = Log() if looked or teaches else None
 
     def begin(core: Core) -> Choose:

@@ -110,15 +110,17 @@ class Stage:
         rules.begin(schedule)
         CORE.schedule = schedule
         recorder = TraceRecorder(CORE, film=film, stacks=stacks) if record else None
-        self._watchdog.schedule(schedule or -1)
+        looking = _watching(recorder) if limits.races else recorder
+        self._watchdog.number = schedule or -1
         begin_patched(self.pool)
-        before = sys.gettrace()
+        before = None
         if self.pool.trace is not None:
+            before = sys.gettrace()
             sys.settrace(self.pool.trace)
         try:
-            core = run(program, self.pool, rules, limits, begin, _watching(limits, recorder))
+            core = run(program, self.pool, rules, limits, begin, looking)
         finally:
-            self._watchdog.schedule(0)
+            self._watchdog.number = 0
             if self.pool.trace is not None:
                 sys.settrace(before)
         return core, recorder
@@ -139,10 +141,8 @@ class Stage:
             select.select((), (), (), _NAP_SECONDS)
 
 
-def _watching(limits: Limits, recorder: TraceRecorder | None) -> Recorder | None:
-    """What looks on: the recorder of the story, what looks for races, both, or nobody."""
-    if not limits.races:
-        return recorder
+def _watching(recorder: TraceRecorder | None) -> Recorder:
+    """What looks on where races are looked for, and a recorder of the story where there is one."""
     races = RaceRecorder(CORE, stacks=recorder is not None)
     return races if recorder is None else Both(recorder, races)
 

@@ -45,7 +45,10 @@ class Lookout:
         self._pause = self._end = STEPS
         self._spins: Spins | None = None
         self._found = False
-        self._look_at(STEPS)
+        # ``_look_at``, written out: each schedule comes here.
+        core.limit = min(core.limit, STEPS)
+        if core.stop is not None:
+            core.limit = 0
 
     def due(self, choose: Choose) -> Thread:
         """The limit is passed: look whether somebody spins, and let the strategy choose again.

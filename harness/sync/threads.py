@@ -83,7 +83,8 @@ def parallel(*fns: Callable[[], Any], names: Sequence[str] | None = None) -> lis
     for member in members:
         member.group = group
     me.obj = group
-    core.waiting(me, "parallel")
+    if me.spins or me.locks is not None:
+        core.waiting(me, "parallel")
     core.start(me, members, group)
     return [member.result for member in members]
 
