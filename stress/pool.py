@@ -28,7 +28,6 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any, Final
 
-from harness.engine import pool as engine_pool
 from harness.engine.pool import Watchdog, settled
 from harness.errors import HarnessError, InternalError, UsageError
 
@@ -42,8 +41,9 @@ _START_SECONDS: Final = 60.0
 # How often a worker shows that Python runs in it; after so many that fail to come it is given up.
 _BEAT_SECONDS: Final = 5.0
 _BEATS_MISSED: Final = 12
-# How the line of a frame begins in which a thread waits for its turn; and of what it waits by.
-_PARKED: Final = f'  File "{Path(engine_pool.__file__).parent}{os.sep}'
+# What the line of a frame has in which a thread waits for its turn (a worker may have the harness
+# from another folder than its parent); and how that begins of what it waits by.
+_PARKED: Final = f"{os.sep}harness{os.sep}engine{os.sep}"
 _FRAME: Final = re.compile(r'^ *File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 _NEWEST_FIRST: Final = "(most recent call first)"
 _LIBRARY: Final = f"{Path(os.__file__).parent}{os.sep}"
@@ -432,7 +432,7 @@ def _culprit_first(stacks: str) -> str:
     def rank(thread: str) -> int:
         frames = (line for line in thread.splitlines() if line.startswith('  File "'))
         top = next((line for line in frames if not line.startswith(_WAITING)), _PARKED)
-        running = not top.startswith(_PARKED)
+        running = _PARKED not in top
         current = thread.startswith("Current thread")
         return 0 if running and current else 1 if running else 2 if current else 3
 

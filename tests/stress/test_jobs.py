@@ -239,6 +239,18 @@ def test_a_thread_that_keeps_the_gil_costs_its_process_alone(
     assert " in hold_the_gil\n" in "".join(others)
 
 
+def test_the_thread_that_ran_is_told_from_those_that_waited_wherever_the_harness_lies() -> None:
+    stacks = (
+        "Current thread 0x1 (most recent call first):\n"
+        '  File "/elsewhere/harness/engine/core.py", line 1 in switch\n'
+        '  File "/p/a.py", line 2 in program\n\n'
+        "Thread 0x2 (most recent call first):\n"
+        '  File "/p/a.py", line 5 in hold\n'
+    )
+
+    assert pool.Crash(None, "late", stacks=pool._culprit_first(stacks)).where == "a.py:5 in hold"
+
+
 def test_a_machine_that_slept_is_one_missed_beat(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
