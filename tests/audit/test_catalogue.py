@@ -322,6 +322,14 @@ def test_no_rule_speaks_up_where_it_is_kept(tmp_path: Path, rule: str) -> None:
     assert report.verdict == "pass"
 
 
+def test_a_second_read_is_shown_with_both_modes_and_places(tmp_path: Path) -> None:
+    report = audit_paths([write(tmp_path / "x.jsonl", RULES["ORD007"], flags=FLAGS)])
+    (edge,) = next(found for found in report.findings if found.rule == "ORD007").edges
+
+    assert (edge.outer, edge.outer_mode, edge.inner_mode) == ("fair", "shared", "shared")
+    assert (edge.outer_site, edge.inner_site) == ("f.py:2", "f.py:3")
+
+
 def test_a_lock_that_is_destroyed_while_it_is_wanted(tmp_path: Path) -> None:
     report = audit_paths([write(tmp_path / "x.jsonl", "T1: +a1; T2: ?a1; T1: -a1 *a1")])
     assert report.findings == ()
