@@ -119,7 +119,7 @@ def finish(core: Core, zero: Thread) -> None:
     if core.invariants:
         core.examine(core.invariants)
     running = [thread for thread in core.threads if not thread.done and thread is not zero]
-    left = [thread for thread in running if not thread.daemon] if running else running
+    left = [thread for thread in running if not thread.daemon]
     if left:
         names = ", ".join(thread.name for thread in left)
         message = (

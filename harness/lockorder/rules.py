@@ -237,6 +237,11 @@ class LockRules:
         dropped = self._dropped.items()
         return sum(count for (reason, _), count in dropped if reason.startswith(BEYOND))
 
+    def doubt(self) -> str:
+        """What was not judged because of a limit, in words; empty where there is none."""
+        why = {reason.removeprefix(BEYOND): 0 for reason, _ in self.dropped if BEYOND in reason}
+        return f"{self.unjudged} times the lock rules left out: {'; '.join(why)}" if why else ""
+
     def counts(self, finding: Finding) -> tuple[int, int]:
         """Count how often a finding was made, and in how many schedules.
 

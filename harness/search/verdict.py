@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.lockorder.deadlocks import Deadlocks, settled
-from harness.lockorder.rules import HELD_MAX, LockRules
 from harness.lockorder.rules import Finding as OrderFinding
+from harness.lockorder.rules import LockRules
 from harness.search.declared import declared
 from harness.search.evidence import Evidence, evidence
 from harness.search.foresight import MISSED, Foreseen, foreseen
@@ -392,9 +392,5 @@ def certify(
     doubts = [total.histories.doubt()]
     if total.bounded:
         doubts.append(f"{total.bounded} of them hit the step bound of {setup.steps_max}")
-    if total.rules.unjudged:
-        doubts.append(
-            f"{total.rules.unjudged} acquisitions were beyond what the lock rules judge: their "
-            f"threads held {HELD_MAX} locks already"
-        )
+    doubts.append(total.rules.doubt())
     return "pass", "; ".join([f"no failure in {scope}", *filter(None, doubts)])

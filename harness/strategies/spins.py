@@ -5,9 +5,10 @@ once more for each number of rounds. So a thread that spins is left out of its c
 thread changes something that the loop reads. See ``lookout`` for strategies that draw.
 
 A loop is taken for a spin where it came around a few times with nothing but looks (reads, failed
-attempts, exchanges that change nothing, yields), at the same place, with the very same objects in
-its local variables, and the same in those: items and attributes, two levels deep. A ``for`` loop is
-none: it has an end, which its variables need not show. Nor does a loop spin that counts its rounds
+attempts, exchanges that change nothing, yields), at the same place, with the same values and the
+very same objects in its local variables, and in those: attributes, and the first 64 things of a
+container, two levels deep; which container it is counts for nothing. A ``for`` loop is none: it has
+an end, which its variables need not show. Nor does a loop spin that counts its rounds
 where that is seen; one that counts them in an iterator or a global cannot be told apart from one,
 and is held as well.
 
